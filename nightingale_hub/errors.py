@@ -1,0 +1,89 @@
+"""Every error that a person may read: what happened, to what, and what to do next.
+
+A class has a stable code, an HTTP status and an exit code. Secrets and traces go to the log,
+never into a message.
+"""
+
+from typing import ClassVar
+
+
+class NightingaleError(Exception):
+    """The root: a failure with a message fit for the person who caused it."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+
+class BadInput(NightingaleError):
+    """A value that the caller sent is wrong; nothing was changed."""
+
+    code = "bad_input"
+    status = 400
+    exit_code = 2
+
+
+class NoOffer(BadInput):
+    """No cloud here sells the size that was asked for."""
+
+    code = "no_offer"
+
+
+class NotAllowed(NightingaleError):
+    """The caller is known but may not do this."""
+
+    code = "not_allowed"
+    status = 403
+    exit_code = 3
+
+
+class NotFound(NightingaleError):
+    """Nothing of that name exists, or the caller may not know that it does."""
+
+    code = "not_found"
+    status = 404
+    exit_code = 4
+
+
+class Conflict(NightingaleError):
+    """The request contradicts what is already recorded; nothing was changed."""
+
+    code = "conflict"
+    status = 409
+    exit_code = 5
+
+
+class Unavailable(NightingaleError):
+    """A part that is needed does not answer; the same call may work in a moment."""
+
+    code = "unavailable"
+    status = 503
+    exit_code = 6
+
+
+class TerraformFailed(NightingaleError):
+    """Terraform ended without doing what it was asked."""
+
+    code = "terraform_failed"
+    exit_code = 7
+
+
+class MountRefused(NightingaleError):
+    """The audit mount cannot be made here, so no data is served."""
+
+    code = "mount_refused"
+    exit_code = 8
+
+
+class ConfigError(NightingaleError):
+    """A setting is wrong; the message names it."""
+
+    code = "config"
+    exit_code = 9
+
+
+class IllegalEdge(NightingaleError):
+    """An instance was asked to take a transition that its state does not have."""
+
+    code = "illegal_edge"
+    exit_code = 10

@@ -1,0 +1,1 @@
+"""The five services that the hub runs beside itself."""

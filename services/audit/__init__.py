@@ -1,0 +1,1 @@
+"""Takes the instances' read records durably and finds them again."""

@@ -1,0 +1,1 @@
+"""Turns segments into money: prices, ledger, statements."""

@@ -1,0 +1,1 @@
+"""Pages for researchers and admins, and the API behind the command line."""

@@ -1,0 +1,1 @@
+"""Measures how long each instance served, by boot id."""

@@ -1,0 +1,1 @@
+"""Runs Terraform so that a run outlives whoever asked for it."""
