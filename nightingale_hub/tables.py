@@ -62,7 +62,7 @@ instance = Table(
     Column("actual", Text, nullable=False),  # nightingale_hub.instances.State
     Column("reason", Text, nullable=False, server_default=""),  # why it stops, for its owner
     Column("nonce_sha256", Text),  # burned (set to NULL) by the one bootstrap
-    Column("launch_secret", LargeBinary),  # the server's environment, encrypted; NULL once delivered
+    Column("launch_secret", LargeBinary),  # the server's environment, encrypted; then NULL
     Column("credential_sha256", Text),  # of the agent's credential, for beats and batches
     Column("api_nonce", Text),  # what the instance's own /api must answer with
     Column("boot_id", Text),
