@@ -1,0 +1,126 @@
+"""Wires Nightingale Hub into a stock `jupyterhub_config.py`: one call, `configure(c)`.
+
+Parts are named here, never imported: the spawner by its entry point, a service by `python -m`.
+"""
+
+import socket
+import sys
+from typing import Any
+
+from traitlets.config import Config
+
+from nightingale_hub.settings import SERVICES, NightingaleHub
+
+SCOPES = {
+    "custom:nightingale:instance:read": {"description": "See an instance, its cost and its reads"},
+    "custom:nightingale:instance:stop": {"description": "Stop an instance"},
+}
+# What each service may ask of the hub beyond identifying its callers.
+SERVICE_SCOPES = {
+    "supervisor": ["delete:servers", "access:servers"],
+    "metering": [],
+    "billing": [],
+    "audit": [],
+    "console": ["access:services!service=billing"],
+}
+CONSOLE = "access:services!service=console"
+
+
+def configure(c: Any) -> NightingaleHub:
+    """Wire spawner, services, scopes and roles into config *c*; return the settings in force.
+
+    Reads `c.NightingaleHub`, `c.JupyterHub.bind_url` and `c.JupyterHub.base_url`, so set those
+    first. Creates the state directory. What *c* already lists (services, roles) stays.
+    Raises `ConfigError` for a wrong setting.
+    """
+    settings = NightingaleHub(config=Config({"NightingaleHub": c.NightingaleHub}))
+    settings.state_dir = str(settings.state_path)
+    settings.state_path.mkdir(parents=True, mode=0o700, exist_ok=True)
+    if not settings.public_url:
+        settings.public_url = _public_url(c)
+    missing = [name for name in SERVICES if name not in settings.service_ports]
+    settings.service_ports = {
+        **settings.service_ports,
+        **dict(zip(missing, _free_ports(len(missing)), strict=True)),
+    }
+    settings.secret_key()
+
+    hub = c.JupyterHub
+    hub.spawner_class = "terraform"
+    c.TerraformSpawner.hub_settings = settings.to_dict()
+    # Instances are the supervisor's: a hub that stops leaves them running.
+    hub.cleanup_servers = False
+    hub.custom_scopes = {**_given(hub, "custom_scopes", {}), **SCOPES}
+    _extend(hub, "services", [_service(name, settings) for name in SERVICES])
+    _extend(hub, "load_roles", _roles())
+    c.Spawner.server_token_scopes = [
+        "users:activity!user",
+        "access:servers!server",
+        CONSOLE,
+        "custom:nightingale:instance:read!server",
+        "custom:nightingale:instance:stop!server",
+    ]
+    return settings
+
+
+def _service(name: str, settings: NightingaleHub) -> dict[str, Any]:
+    service: dict[str, Any] = {
+        "name": name,
+        "url": f"http://127.0.0.1:{settings.service_ports[name]}",
+        "command": [sys.executable, "-m", f"nightingale_hub.services.{name}"],
+        "environment": settings.to_environment(),
+        "display": name == "console",
+    }
+    if name == "console":
+        service["oauth_no_confirm"] = True
+        service["oauth_client_allowed_scopes"] = sorted(SCOPES)
+    return service
+
+
+def _roles() -> list[dict[str, Any]]:
+    roles: list[dict[str, Any]] = [
+        {
+            "name": "user",
+            "scopes": [
+                "self",
+                CONSOLE,
+                "custom:nightingale:instance:read!user",
+                "custom:nightingale:instance:stop!user",
+            ],
+        },
+        {"name": "nightingale-admin", "scopes": [CONSOLE, *sorted(SCOPES)]},
+    ]
+    for name, scopes in SERVICE_SCOPES.items():
+        if scopes:
+            roles.append(
+                {"name": f"nightingale-{name}", "services": [name], "scopes": list(scopes)}
+            )
+    return roles
+
+
+def _public_url(c: Any) -> str:
+    bind = _given(c.JupyterHub, "bind_url", "http://127.0.0.1:8000").rstrip("/")
+    base = _given(c.JupyterHub, "base_url", "/")
+    return f"{bind}/{base.strip('/')}/" if base.strip("/") else f"{bind}/"
+
+
+def _given(section: Any, name: str, fallback: Any) -> Any:
+    return section[name] if name in section else fallback
+
+
+def _extend(section: Any, name: str, values: list[Any]) -> None:
+    # An operator may have assigned a list, appended to a lazy one, or done nothing.
+    if isinstance(section.get(name), list):
+        section[name] = [*section[name], *values]
+    else:
+        getattr(section, name).extend(values)
+
+
+def _free_ports(count: int) -> list[int]:
+    held = []
+    for _ in range(count):
+        held.append(socket.create_server(("127.0.0.1", 0)))
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports

@@ -1,0 +1,68 @@
+"""Datasets and who was granted them. Only a granted dataset is ever mounted."""
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from nightingale_hub.errors import BadInput, NotFound
+from nightingale_hub.tables import dataset, dataset_grant
+
+EVERYONE = "*"
+POLICIES = ("strict",)
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset as its owner describes it; *path* is never shown to a researcher."""
+
+    name: str
+    title: str
+    description: str
+    terms: str
+    path: str
+    policy: str = "strict"
+
+
+def ensure_dataset(conn: Connection, described: Dataset) -> None:
+    """Write *described*, new or changed. Raises `BadInput` for a name that is no plain word."""
+    if not _NAME.fullmatch(described.name):
+        raise BadInput(
+            f"dataset name {described.name!r} must be lower-case letters, digits, '.', '_' or '-'"
+        )
+    if described.policy not in POLICIES:
+        raise BadInput(
+            f"audit policy {described.policy!r} of {described.name}: choose {', '.join(POLICIES)}"
+        )
+    values = asdict(described)
+    known = update(dataset).where(dataset.c.name == described.name).values(values)
+    if conn.execute(known).rowcount == 0:
+        conn.execute(insert(dataset).values(values))
+
+
+def grant(conn: Connection, name: str, grantee: str, at_us: int) -> None:
+    """Let *grantee* (a user name, or `*`) mount dataset *name*; granting twice changes nothing."""
+    if conn.execute(select(dataset.c.name).where(dataset.c.name == name)).first() is None:
+        raise NotFound(f"no dataset {name!r} to grant")
+    key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
+    if conn.execute(select(dataset_grant.c.dataset).where(key)).first() is None:
+        conn.execute(insert(dataset_grant).values(dataset=name, grantee=grantee, granted_us=at_us))
+
+
+def withdraw(conn: Connection, name: str, grantee: str) -> None:
+    """Take a grant back: the next launch does not mount it."""
+    conn.execute(
+        delete(dataset_grant).where(
+            dataset_grant.c.dataset == name, dataset_grant.c.grantee == grantee
+        )
+    )
+
+
+def list_granted(conn: Connection, user: str) -> list[Row[Any]]:
+    """Return the datasets that *user* may mount, by name."""
+    granted = select(dataset_grant.c.dataset).where(dataset_grant.c.grantee.in_((user, EVERYONE)))
+    return list(
+        conn.execute(select(dataset).where(dataset.c.name.in_(granted)).order_by(dataset.c.name))
+    )

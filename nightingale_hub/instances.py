@@ -1,0 +1,187 @@
+"""The instance record: the only truth about an instance, and the edges it may take.
+
+What is wanted is written here before anything exists. An edge is taken only from the state that
+it leaves, in one statement, so that of two who try, one wins.
+"""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, update
+
+from nightingale_hub.errors import Conflict, IllegalEdge, NotFound
+from nightingale_hub.offers import Offer
+from nightingale_hub.tables import instance, progress
+
+
+class State(StrEnum):
+    """The actual state of an instance."""
+
+    REQUESTED = "requested"  # written down; nothing exists
+    LAUNCHING = "launching"  # Terraform works, something may exist
+    BOOTING = "booting"  # it exists and has not answered yet
+    RUNNING = "running"  # it answers; billing runs
+    STOPPING = "stopping"  # it still exists until the cloud agrees
+    STOPPED = "stopped"  # the cloud says that it is gone
+
+
+EDGES = {
+    "requested_to_launching": (State.REQUESTED, State.LAUNCHING),
+    "requested_to_stopped": (State.REQUESTED, State.STOPPED),
+    "launching_to_booting": (State.LAUNCHING, State.BOOTING),
+    "launching_to_stopping": (State.LAUNCHING, State.STOPPING),
+    "booting_to_running": (State.BOOTING, State.RUNNING),
+    "booting_to_stopping": (State.BOOTING, State.STOPPING),
+    "running_to_stopping": (State.RUNNING, State.STOPPING),
+    "stopping_to_stopped": (State.STOPPING, State.STOPPED),
+}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Who asks for an instance, of what, and what its server is to be started with."""
+
+    owner: str
+    server_name: str
+    offer: Offer
+    secret: bytes  # encrypted: command, arguments, environment
+
+
+def owner_hash(owner: str) -> str:
+    """Return 16 hex digits that stand for *owner* in paths and system user names."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:16]
+
+
+def create(conn: Connection, launch: Launch, at_us: int) -> str:
+    """Write down that *launch* is wanted and return the new instance's id.
+
+    Raises `Conflict` while the same server's last instance is not gone.
+    """
+    current = find_current(conn, launch.owner, launch.server_name)
+    if current is not None:
+        raise Conflict(
+            f"instance {current.id} of this server is still {current.actual}; wait until it is "
+            "gone, then start again"
+        )
+    instance_id = f"i-{secrets.token_hex(6)}"
+    offer = launch.offer
+    conn.execute(
+        insert(instance).values(
+            id=instance_id,
+            owner=launch.owner,
+            server_name=launch.server_name,
+            cloud=offer.cloud,
+            region=offer.region,
+            instance_type=offer.instance_type,
+            cpu=offer.size.cpu,
+            gpu=offer.size.gpu,
+            disk=offer.size.disk,
+            nano_usd_per_hour=offer.nano_usd_per_hour,
+            wanted="running",
+            actual=State.REQUESTED,
+            launch_secret=launch.secret,
+            created_us=at_us,
+        )
+    )
+    return instance_id
+
+
+def find(conn: Connection, instance_id: str) -> Row[Any] | None:
+    """Return the record of *instance_id*, or None."""
+    return conn.execute(select(instance).where(instance.c.id == instance_id)).one_or_none()
+
+
+def get(conn: Connection, instance_id: str) -> Row[Any]:
+    """Return the record of *instance_id*; raises `NotFound`."""
+    row = find(conn, instance_id)
+    if row is None:
+        raise NotFound(f"no instance {instance_id}; `nightingale status` shows yours")
+    return row
+
+
+def find_current(conn: Connection, owner: str, server_name: str) -> Row[Any] | None:
+    """Return the instance of a server that is not gone yet, or None."""
+    return conn.execute(
+        select(instance)
+        .where(
+            instance.c.owner == owner,
+            instance.c.server_name == server_name,
+            instance.c.actual != State.STOPPED,
+        )
+        .order_by(instance.c.created_us.desc())
+        .limit(1)
+    ).one_or_none()
+
+
+def list_unsettled(conn: Connection) -> list[Row[Any]]:
+    """Return every instance that is not gone, oldest first."""
+    return list(
+        conn.execute(
+            select(instance)
+            .where(instance.c.actual != State.STOPPED)
+            .order_by(instance.c.created_us)
+        )
+    )
+
+
+def list_for(conn: Connection, owner: str | None, limit: int = 100) -> list[Row[Any]]:
+    """Return the newest instances of *owner*, or of everyone when None."""
+    query = select(instance).order_by(instance.c.created_us.desc()).limit(limit)
+    if owner is not None:
+        query = query.where(instance.c.owner == owner)
+    return list(conn.execute(query))
+
+
+def take_edge(
+    conn: Connection, instance_id: str, edge: str, at_us: int, message: str, **columns: Any
+) -> None:
+    """Move an instance along *edge*, set *columns*, and journal it with *message* for its owner.
+
+    Raises `IllegalEdge` when the instance is not in the state that the edge leaves.
+    """
+    leaves, reaches = EDGES[edge]
+    changed = conn.execute(
+        update(instance)
+        .where(instance.c.id == instance_id, instance.c.actual == leaves)
+        .values(actual=reaches, attempts=0, next_try_us=0, **columns)
+    ).rowcount
+    if changed != 1:
+        raise IllegalEdge(f"instance {instance_id} is not {leaves}, so it cannot take {edge}")
+    add_progress(conn, instance_id, at_us, message, edge)
+
+
+def want_stopped(conn: Connection, instance_id: str, at_us: int, reason: str) -> bool:
+    """Accept a stop: billing ends at *at_us*. Returns False when one was accepted before."""
+    changed = conn.execute(
+        update(instance)
+        .where(instance.c.id == instance_id, instance.c.stop_accepted_us.is_(None))
+        .values(wanted="stopped", stop_accepted_us=at_us, reason=reason, next_try_us=0)
+    ).rowcount
+    if changed:
+        add_progress(conn, instance_id, at_us, f"Stop accepted: {reason}")
+    return bool(changed)
+
+
+def add_progress(
+    conn: Connection, instance_id: str, at_us: int, message: str, edge: str = ""
+) -> None:
+    """Append a line to what the owner may read about an instance."""
+    conn.execute(
+        insert(progress).values(
+            instance_id=instance_id, at_us=at_us, edge=edge, message=message[:2000]
+        )
+    )
+
+
+def list_progress(conn: Connection, instance_id: str, after_id: int = 0) -> list[Row[Any]]:
+    """Return the progress lines of an instance after *after_id*, in order."""
+    return list(
+        conn.execute(
+            select(progress)
+            .where(progress.c.instance_id == instance_id, progress.c.id > after_id)
+            .order_by(progress.c.id)
+        )
+    )

@@ -1,0 +1,210 @@
+"""How each of the five services lives: one tornado application and its loops, under one lease.
+
+A service dies with the hub that started it, waits for a database that is not ready, and ends
+at once when a newer process of the same service took over.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from jupyterhub.services.auth import HubAuth
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from nightingale_hub.clock import now_us
+from nightingale_hub.database import Database
+from nightingale_hub.errors import NightingaleError
+from nightingale_hub.lease import StaleLease, check_lease, take_lease
+from nightingale_hub.settings import NightingaleHub
+
+log = logging.getLogger("nightingale")
+BIND_FOR_S = 15.0
+LEASE_CHECK_S = 1.0
+MAX_BACKOFF_S = 30.0
+PR_SET_PDEATHSIG = 1
+
+T = TypeVar("T")
+
+
+@dataclass
+class Context:
+    """What a service's handlers and loops work with."""
+
+    service: str
+    settings: NightingaleHub
+    db: Database
+    epoch: int
+
+    @property
+    def prefix(self) -> str:
+        """The path under which the service answers."""
+        return f"/services/{self.service}/"
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Return `work(conn)` from a read transaction, off the event loop."""
+
+        def run() -> T:
+            with self.db.read() as conn:
+                return work(conn)
+
+        return await asyncio.to_thread(run)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Return `work(conn)` from a write transaction under this service's lease, off the loop.
+
+        *work* may run more than once. Raises `StaleLease` when a newer process took over.
+        """
+
+        def fenced(conn: Connection) -> T:
+            check_lease(conn, self.service, self.epoch)
+            return work(conn)
+
+        return await asyncio.to_thread(self.db.transact, fenced)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Work that a service repeats: *step* is run, then *pause_s* passes, for ever."""
+
+    name: str
+    pause_s: float
+    step: Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service's routes (paths relative to its prefix), its loops and what ends with it."""
+
+    routes: Sequence[tuple[str, type, dict[str, Any]]]
+    loops: Sequence[Loop] = ()
+    on_stop: Callable[[], Awaitable[None]] | None = None
+    application: dict[str, Any] = field(default_factory=dict)  # further tornado settings
+
+
+def run(name: str, make: Callable[[Context], Service]) -> None:
+    """Run service *name* until it is told to stop; what each service's `__main__` calls."""
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format=f"[%(levelname)1.1s %(asctime)s {name}] %(message)s",
+    )
+    for noisy in ("tornado.access", "httpx", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    _die_with_parent()
+    settings = NightingaleHub.from_environment()
+    try:
+        asyncio.run(_serve(name, make, settings))
+    except StaleLease as stale:
+        log.warning("%s; this process ends", stale)
+
+
+async def _serve(name: str, make: Callable[[Context], Service], settings: NightingaleHub) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    db = Database(settings.db_url)
+    context = await _take_over(name, settings, db, stopping)
+    if context is None:
+        return
+    service = make(context)
+    application = Application(
+        [(f"{context.prefix}{path}", handler, kwargs) for path, handler, kwargs in service.routes],
+        context=context,
+        hub_auth=HubAuth(cache_max_age=0),
+        **service.application,
+    )
+    server = HTTPServer(application, xheaders=True, max_body_size=64 << 20)
+    server.add_sockets(await _bind())
+    tasks = [
+        asyncio.create_task(_repeat(each))
+        for each in (Loop("lease", LEASE_CHECK_S, lambda: _check(context)), *service.loops)
+    ]
+    stop = asyncio.create_task(stopping.wait())
+    log.info("serves %s, epoch %d", context.prefix, context.epoch)
+    # Only a stale lease ends a loop; then the whole service ends with it.
+    await asyncio.wait([*tasks, stop], return_when=asyncio.FIRST_COMPLETED)
+    server.stop()
+    stop.cancel()
+    for task in tasks:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    if service.on_stop is not None:
+        await service.on_stop()
+    db.dispose()
+    for result in results:
+        if isinstance(result, StaleLease):
+            raise result
+
+
+async def _take_over(
+    name: str, settings: NightingaleHub, db: Database, stopping: asyncio.Event
+) -> Context | None:
+    # A service that dies while the hub starts ends the hub, so an absent database is waited for.
+    holder = f"{socket.gethostname()}:{os.getpid()}"
+    pause_s = 0.2
+    while not stopping.is_set():
+        try:
+            await asyncio.to_thread(db.upgrade)
+            epoch = await asyncio.to_thread(
+                db.transact, lambda conn: take_lease(conn, name, holder, now_us())
+            )
+            return Context(name, settings, db, epoch)
+        except (SQLAlchemyError, NightingaleError):
+            log.exception("the database is not ready; trying again in %.1f s", pause_s)
+        try:
+            await asyncio.wait_for(stopping.wait(), pause_s)
+        except TimeoutError:
+            pause_s = min(pause_s * 2, 5.0)
+    return None
+
+
+async def _bind() -> list[socket.socket]:
+    url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
+    assert url.port is not None
+    deadline = asyncio.get_running_loop().time() + BIND_FOR_S
+    while True:
+        try:
+            return bind_sockets(url.port, url.hostname)
+        except OSError:
+            # The last hub's service may still hold the port for a moment.
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.2)
+
+
+async def _check(context: Context) -> None:
+    await context.read(lambda conn: check_lease(conn, context.service, context.epoch))
+    if os.getppid() == 1:
+        raise StaleLease("the hub that started this service is gone")
+
+
+async def _repeat(loop: Loop) -> None:
+    backoff_s = loop.pause_s
+    while True:
+        try:
+            await loop.step()
+            backoff_s = loop.pause_s
+        except StaleLease:
+            raise
+        except Exception:  # the outermost line of a loop: log, back off, go on
+            log.exception("loop %s failed", loop.name)
+            backoff_s = min(max(backoff_s, 0.1) * 2, MAX_BACKOFF_S)
+        await asyncio.sleep(backoff_s)
+
+
+def _die_with_parent() -> None:
+    # ref: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

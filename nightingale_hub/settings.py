@@ -1,0 +1,164 @@
+"""The settings of a hub, `c.NightingaleHub.*`, as the hub and its services all see them."""
+
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+from traitlets import Bool, Dict, Float, Integer, Unicode, default, validate
+from traitlets.config import Config, Configurable
+
+from nightingale_hub.errors import ConfigError
+
+ENVIRONMENT_NAME = "NIGHTINGALE_SETTINGS"
+SERVICES = ("supervisor", "metering", "billing", "audit", "console")
+
+
+class NightingaleHub(Configurable):
+    """What an operator may set; every service gets the same values from `configure`."""
+
+    hub_id = Unicode(
+        "nightingale",
+        help="Name of this hub, written on everything that it creates in a cloud.",
+    ).tag(config=True)
+
+    state_dir = Unicode(
+        "nightingale-state",
+        help="Directory for keys, Terraform states, local instances and the audit log. "
+        "Created 0700 if missing; losing it loses track of what runs.",
+    ).tag(config=True)
+
+    db_url = Unicode(
+        help="SQLAlchemy URL of the database, sqlite or postgresql. PostgreSQL is for more "
+        "than one machine. Default: a SQLite file in state_dir.",
+    ).tag(config=True)
+
+    public_url = Unicode(
+        help="Base URL of the hub as instances reach it, through its proxy. "
+        "Default: JupyterHub's bind_url and base_url.",
+    ).tag(config=True)
+
+    cloud = Unicode("local", help="Cloud on which instances run: local.").tag(config=True)
+    region = Unicode("here", help="Region of that cloud.").tag(config=True)
+
+    isolate_users = Bool(
+        help="Local cloud: run each researcher's server as a system user of its own. "
+        "Without it researchers share one user and can read each other's files. "
+        "Default: true when the hub runs as root, else false.",
+    ).tag(config=True)
+
+    launch_attempts = Integer(
+        2,
+        min=1,
+        help="How often a failed launch is tried. Larger: a passing fault of the cloud is "
+        "survived; smaller: a researcher learns sooner. Default: 2.",
+    ).tag(config=True)
+
+    boot_timeout_s = Float(
+        120.0,
+        min=1,
+        help="How long an instance may take from Terraform's end to an answering server. "
+        "Larger: slow images boot; smaller: a dead one is removed sooner. Default: 120 s.",
+    ).tag(config=True)
+
+    stop_retry_s = Float(
+        5.0,
+        min=0.1,
+        help="Pause before a failed stop is tried again, doubled up to 5 minutes. Larger: less "
+        "load on a cloud in trouble; smaller: fewer seconds that nobody wanted. Default: 5 s.",
+    ).tag(config=True)
+
+    spool_limit_mib = Integer(
+        256,
+        min=1,
+        help="Audit records an instance may hold unsent before it refuses to open more files. "
+        "Larger: longer hub outages are survived; smaller: less is lost with a disk. "
+        "Default: 256 MiB.",
+    ).tag(config=True)
+
+    service_ports = Dict(
+        value_trait=Integer(),
+        key_trait=Unicode(),
+        help="Loopback port per service. Default: a free one each time the hub starts.",
+    ).tag(config=True)
+
+    @default("db_url")
+    def _default_db_url(self) -> str:
+        return f"sqlite:///{self.state_path / 'nightingale.sqlite'}"
+
+    @default("isolate_users")
+    def _default_isolate_users(self) -> bool:
+        return os.geteuid() == 0
+
+    @validate("cloud")
+    def _validate_cloud(self, proposal: Any) -> str:
+        if proposal.value != "local":
+            raise ConfigError(
+                f"c.NightingaleHub.cloud is {proposal.value!r}; this version knows: local"
+            )
+        return str(proposal.value)
+
+    @validate("service_ports")
+    def _validate_service_ports(self, proposal: Any) -> dict[str, int]:
+        unknown = sorted(set(proposal.value) - set(SERVICES))
+        if unknown:
+            raise ConfigError(
+                f"c.NightingaleHub.service_ports names {', '.join(unknown)}; "
+                f"the services are {', '.join(SERVICES)}"
+            )
+        return dict(proposal.value)
+
+    @property
+    def state_path(self) -> Path:
+        """The state directory, absolute."""
+        return Path(self.state_dir).absolute()
+
+    def service_url(self, service: str) -> str:
+        """Return the loopback URL of *service*, for the hub's own machine."""
+        return f"http://127.0.0.1:{self.service_ports[service]}/services/{service}/"
+
+    def secret_key(self) -> bytes:
+        """Return the key that encrypts secrets at rest, made on first use in a 0600 file."""
+        path = self.state_path / "secret.key"
+        if not path.exists():
+            path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            draft = path.with_name(f"secret.key.{secrets.token_hex(4)}")
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(secrets.token_bytes(32))
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(draft, path)  # two that start at once agree on the first
+            except FileExistsError:
+                pass
+            draft.unlink()
+        return path.read_bytes()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every setting by name, defaults included, fit for JSON."""
+        return {name: getattr(self, name) for name in sorted(self.trait_names(config=True))}
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the environment that hands these settings to a service."""
+        return {ENVIRONMENT_NAME: json.dumps(self.to_dict())}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "NightingaleHub":
+        """Return the settings that `to_dict` gave."""
+        return cls(config=Config({"NightingaleHub": values}))
+
+    @classmethod
+    def from_environment(cls) -> "NightingaleHub":
+        """Return the settings that the hub handed to this service.
+
+        Raises `ConfigError` when this process was not started by a configured hub.
+        """
+        text = os.environ.get(ENVIRONMENT_NAME)
+        if text is None:
+            raise ConfigError(
+                f"{ENVIRONMENT_NAME} is not set: services are started by a hub whose "
+                "jupyterhub_config.py calls nightingale_hub.configure(c)"
+            )
+        return cls.from_dict(json.loads(text))
