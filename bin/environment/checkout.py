@@ -1,0 +1,67 @@
+"""The tree to run from: the checkout, or a copy where the checkout is out of other users' reach.
+
+As root, researchers' servers run as users of their own and import the product from this tree. A
+checkout under a directory of mode 0700 (root's home, one that mktemp made) is closed to them.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+from environment.interpreter import is_open_to_all
+
+COPIES = Path("/var/lib/nightingale-hub")
+_OWN_TO_EACH_TREE = {".git", ".venv", ".demo", "build", "node_modules", "__pycache__"}
+
+
+def find_home(root: Path) -> Path:
+    """Return where the checkout at *root* runs: itself, or the place of its copy."""
+    if os.geteuid() != 0 or is_open_to_all(root):
+        return root
+    return COPIES / hashlib.sha256(os.fsencode(root)).hexdigest()[:12]
+
+
+def sync_copy(root: Path, home: Path) -> int:
+    """Make *home* hold the files of *root*, readable by all; return how many changed.
+
+    What belongs to one tree (environment, state, caches) is neither copied nor removed.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    wanted = set(_list_files(root))
+    changed = 0
+    for stale in set(_list_files(home)) - wanted:
+        (home / stale).unlink()
+        changed += 1
+    for name in wanted:
+        changed += _copy_if_changed(root / name, home / name)
+    for directory in {home / name.parent for name in wanted} | {home}:
+        directory.chmod(0o755)
+    return changed
+
+
+def _list_files(root: Path) -> list[Path]:
+    found = []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [
+            name
+            for name in folders
+            if name not in _OWN_TO_EACH_TREE and not name.endswith((".egg-info", "_cache"))
+        ]
+        found += [Path(folder, name).relative_to(root) for name in files]
+    return found
+
+
+def _copy_if_changed(source: Path, target: Path) -> bool:
+    now = source.stat()
+    mode = 0o755 if now.st_mode & 0o100 else 0o644
+    if target.is_file():
+        then = target.stat()
+        if (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns):
+            return False
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_name(f".{target.name}.new")
+    shutil.copy2(source, draft)
+    draft.chmod(mode)
+    draft.replace(target)
+    return True
