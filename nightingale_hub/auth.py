@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 from tornado.web import HTTPError, RequestHandler
 
-from nightingale_hub.errors import BadInput, NightingaleError, NotAllowed
+from nightingale_hub.errors import BadInput, NightingaleError, NotAllowed, Unavailable
 from nightingale_hub.service import Context
 from nightingale_hub.tables import instance
 
@@ -73,8 +73,17 @@ class ServiceHandler(RequestHandler):
         return token.strip()
 
     async def caller(self) -> dict[str, Any]:
-        """Return the hub's model of whose token came; raises `NotAllowed` for an unknown one."""
-        model = await self.settings["hub_auth"].user_for_token(self.bearer(), sync=False)
+        """Return the hub's model of whose token came.
+
+        Raises `NotAllowed` for a token that the hub does not know, `Unavailable` without a hub.
+        """
+        token = self.bearer()
+        hub_auth = self.settings["hub_auth"]
+        try:
+            # HubAuth reads a cache_max_age of 0 as "for ever", so the cache is passed by.
+            model = await hub_auth.user_for_token(token, use_cache=False, sync=False)
+        except HTTPError as error:
+            raise Unavailable("the hub does not answer; try again in a moment") from error
         if model is None:
             raise NotAllowed("the hub does not know this token; it may have ended with its server")
         return dict(model)
