@@ -3,12 +3,14 @@
 Parts are named here, never imported: the spawner by its entry point, a service by `python -m`.
 """
 
-import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 from traitlets.config import Config
 
+from nightingale_hub.ports import find_free_ports
+from nightingale_hub.proxy import find_proxy_command
 from nightingale_hub.settings import SERVICES, NightingaleHub
 
 SCOPES = {
@@ -41,7 +43,7 @@ def configure(c: Any) -> NightingaleHub:
     missing = [name for name in SERVICES if name not in settings.service_ports]
     settings.service_ports = {
         **settings.service_ports,
-        **dict(zip(missing, _free_ports(len(missing)), strict=True)),
+        **dict(zip(missing, find_free_ports(len(missing)), strict=True)),
     }
     settings.secret_key()
 
@@ -53,6 +55,11 @@ def configure(c: Any) -> NightingaleHub:
     hub.custom_scopes = {**_given(hub, "custom_scopes", {}), **SCOPES}
     _extend(hub, "services", [_service(name, settings) for name in SERVICES])
     _extend(hub, "load_roles", _roles())
+    proxy = find_proxy_command()
+    if proxy is not None and "command" not in c.ConfigurableHTTPProxy:
+        c.ConfigurableHTTPProxy.command = proxy
+    if settings.cloud == "local" and "cmd" not in c.Spawner:
+        c.Spawner.cmd = [str(Path(sys.prefix, "bin", "jupyterhub-singleuser"))]
     c.Spawner.server_token_scopes = [
         "users:activity!user",
         "access:servers!server",
@@ -114,13 +121,3 @@ def _extend(section: Any, name: str, values: list[Any]) -> None:
         section[name] = [*section[name], *values]
     else:
         getattr(section, name).extend(values)
-
-
-def _free_ports(count: int) -> list[int]:
-    held = []
-    for _ in range(count):
-        held.append(socket.create_server(("127.0.0.1", 0)))
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports

@@ -21,7 +21,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
-from tornado.web import Application
+from tornado.web import Application, RequestHandler
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
@@ -93,6 +93,14 @@ class Service:
     application: dict[str, Any] = field(default_factory=dict)  # further tornado settings
 
 
+class HealthHandler(RequestHandler):
+    """Answers anyone: the service serves, under which epoch."""
+
+    def get(self) -> None:
+        """Reply `{"epoch": n}`."""
+        self.finish({"epoch": self.settings["context"].epoch})
+
+
 def run(name: str, make: Callable[[Context], Service]) -> None:
     """Run service *name* until it is told to stop; what each service's `__main__` calls."""
     logging.basicConfig(
@@ -102,7 +110,7 @@ def run(name: str, make: Callable[[Context], Service]) -> None:
     )
     for noisy in ("tornado.access", "httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    _die_with_parent()
+    die_with_parent()
     settings = NightingaleHub.from_environment()
     try:
         asyncio.run(_serve(name, make, settings))
@@ -121,7 +129,10 @@ async def _serve(name: str, make: Callable[[Context], Service], settings: Nighti
         return
     service = make(context)
     application = Application(
-        [(f"{context.prefix}{path}", handler, kwargs) for path, handler, kwargs in service.routes],
+        [
+            (f"{context.prefix}health", HealthHandler),
+            *((context.prefix + path, handler, kwargs) for path, handler, kwargs in service.routes),
+        ],
         context=context,
         hub_auth=HubAuth(cache_max_age=0),
         **service.application,
@@ -205,6 +216,7 @@ async def _repeat(loop: Loop) -> None:
         await asyncio.sleep(backoff_s)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel end this process when the one that started it dies, however it dies."""
     # ref: https://man7.org/linux/man-pages/man2/PR_SET_PDEATHSIG.2const.html
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

@@ -9,6 +9,7 @@ from typing import Any
 from traitlets import Bool, Dict, Float, Integer, Unicode, default, validate
 from traitlets.config import Config, Configurable
 
+from nightingale_hub.durable import create_text
 from nightingale_hub.errors import ConfigError
 
 ENVIRONMENT_NAME = "NIGHTINGALE_SETTINGS"
@@ -123,18 +124,8 @@ class NightingaleHub(Configurable):
         path = self.state_path / "secret.key"
         if not path.exists():
             path.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            draft = path.with_name(f"secret.key.{secrets.token_hex(4)}")
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(secrets.token_bytes(32))
-                file.flush()
-                os.fsync(file.fileno())
-            try:
-                os.link(draft, path)  # two that start at once agree on the first
-            except FileExistsError:
-                pass
-            draft.unlink()
-        return path.read_bytes()
+            create_text(path, secrets.token_hex(32))  # two that start at once agree on the first
+        return bytes.fromhex(path.read_text())
 
     def to_dict(self) -> dict[str, Any]:
         """Return every setting by name, defaults included, fit for JSON."""
