@@ -1,0 +1,196 @@
+"""The gate: the only way to the bytes of a dataset, and it writes the record first.
+
+The law: an open, a read and a release are in the spool before their caller hears of them, and
+what cannot be recorded does not happen (EIO, no data). A refused open is recorded as denied. A
+name that does not exist is no event. Adapters call nothing of the tree that opens or reads a
+file; this module knows none of them.
+"""
+
+import errno
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nightingale_hub.fuse_audit import record
+from nightingale_hub.fuse_audit.descriptor import Descriptor
+from nightingale_hub.fuse_audit.process import Process, Processes
+from nightingale_hub.fuse_audit.spool import Spool
+from nightingale_hub.fuse_audit.tree import Attributes, Node, Tree
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
+
+_log = logging.getLogger(__name__)
+
+
+class Caller(NamedTuple):
+    """Who sent a request: a user id and a thread id, as the kernel says them."""
+
+    uid: int
+    tid: int
+
+
+class Handle(NamedTuple):
+    """One open of one file; `fields` are those of its records, `fid` is its number."""
+
+    fid: int
+    node: Node
+    file: Descriptor
+    opener: Process
+    uid: int
+    fields: bytes
+    flags: int
+    policy: bytes
+
+
+class Gate:
+    """Opens, reads and releases the files of one tree for one owner, into one spool."""
+
+    def __init__(
+        self, tree: Tree, spool: Spool, owner: str, processes: Processes, clock: Callable[[], int]
+    ) -> None:
+        """Record for the hub user *owner*; *clock* gives the time in µs."""
+        self._tree = tree
+        self._spool = spool
+        self._user = record.encode_text(owner)
+        self._processes = processes
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._handles: dict[int, Handle] = {}
+        self._is_closed = False
+        self._is_recording = True
+        # A handle's number is at most the sequence number of its open, so it is never used again.
+        self._next_fid = spool.next_seq
+
+    def open(self, node: Node, flags: int, caller: Caller) -> Handle:
+        """Open *node* for reading and return its handle. Raises `OSError` for the caller."""
+        process = self._processes.find(caller.tid)
+        started_ns = time.monotonic_ns()
+        try:
+            if flags & _WRITING:
+                raise OSError(errno.EROFS, "read-only")
+            file, found = self._tree.open(node)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            self._record_denied(node, flags, caller, process, error.errno or errno.EIO)
+            raise
+        assert node.dataset is not None
+        policy = node.dataset.policy.name.encode()
+        with self._lock:
+            if self._is_closed:
+                raise OSError(errno.EIO, "the audit mount is closing")
+            fid = self._next_fid
+            fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
+            handle = Handle(fid, node, file, process, caller.uid, fields, flags, policy)
+            took_us = (time.monotonic_ns() - started_ns) // 1000
+            self._append(record.OPEN, handle, caller.uid, process, took_us=took_us)
+            self._next_fid += 1
+            self._handles[fid] = handle
+        return handle
+
+    def read(self, fid: int, buffer: memoryview, offset: int, caller: Caller) -> int:
+        """Read into *buffer* from *offset* of the file, and return how many bytes.
+
+        Raises `OSError`; the buffer is not to be looked at then.
+        """
+        handle = self.get_handle(fid)
+        process = self._processes.find(caller.tid)
+        started_ns = time.monotonic_ns()
+        length = code = 0
+        try:
+            length = os.preadv(handle.file.fd, [buffer], offset)
+        except OSError as error:
+            code = error.errno or errno.EIO
+        took_us = (time.monotonic_ns() - started_ns) // 1000
+        self._append(
+            record.READ, handle, caller.uid, process,
+            offset=offset, length=length, took_us=took_us, code=code,
+        )  # fmt: skip
+        if code:
+            raise OSError(code, os.strerror(code))
+        return length
+
+    def release(self, fid: int) -> None:
+        """Close one handle, in its opener's name: the kernel does not say who released it."""
+        handle = self._handles.pop(fid, None)
+        if handle is not None:
+            self._append(record.RELEASE, handle, handle.uid, handle.opener)
+
+    def get_handle(self, fid: int) -> Handle:
+        """Return the handle *fid*; raises EBADF."""
+        handle = self._handles.get(fid)
+        if handle is None or self._is_closed:
+            raise OSError(errno.EBADF, "no such handle")
+        return handle
+
+    def stat(self, fid: int) -> Attributes:
+        """Return the attributes of an open file."""
+        return self._tree.describe(os.fstat(self.get_handle(fid).file.fd))
+
+    def seek(self, fid: int, offset: int, whence: int) -> int:
+        """Return where the data or the hole at or behind *offset* begins."""
+        return os.lseek(self.get_handle(fid).file.fd, offset, whence)
+
+    def close(self) -> None:
+        """Refuse everything from now on and record the release of what is still open."""
+        with self._lock:
+            self._is_closed = True
+        for fid in list(self._handles):
+            try:
+                self.release(fid)
+            except OSError as error:
+                _log.error("the release of handle %d is not recorded: %s", fid, error.strerror)
+
+    def _record_denied(
+        self, node: Node, flags: int, caller: Caller, process: Process, code: int
+    ) -> None:
+        if node.dataset is None:
+            return
+        try:
+            ino = self._tree.stat(node).ino
+        except OSError:
+            ino = 0
+        event = record.format_event(
+            self._clock(),
+            record.DENIED,
+            self._user,
+            caller.uid,
+            process.fields,
+            record.encode_file(node.dataset.name, node.path, 0, ino),
+            flags=flags,
+            errno=code,
+            policy=node.dataset.policy.name.encode(),
+        )
+        self._write(event, may_pass_limit=False)
+
+    def _append(
+        self,
+        act: bytes,
+        handle: Handle,
+        uid: int,
+        process: Process,
+        *,
+        offset: int = 0,
+        length: int = 0,
+        took_us: int = 0,
+        code: int = 0,
+    ) -> None:
+        event = record.format_event(
+            self._clock(), act, self._user, uid, process.fields, handle.fields,
+            offset=offset, length=length, took_us=took_us, flags=handle.flags, errno=code,
+            policy=handle.policy,
+        )  # fmt: skip
+        self._write(event, may_pass_limit=act is not record.OPEN)
+
+    def _write(self, event: bytes, *, may_pass_limit: bool) -> None:
+        try:
+            self._spool.append(event, may_pass_limit=may_pass_limit)
+            self._is_recording = True
+        except OSError as error:
+            if self._is_recording:
+                _log.error("what cannot be recorded is refused from now on: %s", error.strerror)
+            self._is_recording = False
+            raise OSError(errno.EIO, "the audit spool takes no record") from error

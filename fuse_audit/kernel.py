@@ -1,0 +1,216 @@
+"""The adapter that speaks to the kernel itself, over /dev/fuse: no library between.
+
+A few threads take requests from one device and answer each wholly before the next: a reader that
+waits for a slow disk does not hold up another. What a request means is in protocol.py, what is
+served in tree.py; every open and read goes through the gate. Nothing here touches a path below
+the mountpoint: that would wait for an answer from itself.
+"""
+
+import errno
+import itertools
+import logging
+import mmap
+import os
+import stat
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nightingale_hub.fuse_audit import protocol
+from nightingale_hub.fuse_audit.gate import Caller, Gate
+from nightingale_hub.fuse_audit.nodes import Nodes
+from nightingale_hub.fuse_audit.tree import Entry, Tree
+
+WORKERS = 4
+# Names of directories and attributes are no reads of data: the kernel may keep them this long.
+_VALID_S = 1
+_REQUEST_BYTES = 1 << 17
+_AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)
+
+_log = logging.getLogger(__name__)
+
+
+class Request(NamedTuple):
+    """One request: its node, its caller, and what follows its header."""
+
+    nodeid: int
+    caller: Caller
+    body: memoryview
+
+
+class KernelServer:
+    """Serves one tree through one gate to the kernel behind one device."""
+
+    def __init__(self, device: int, tree: Tree, gate: Gate) -> None:
+        """Serve on the open descriptor *device* of a mounted /dev/fuse."""
+        self._device = device
+        self._tree = tree
+        self._gate = gate
+        self._nodes = Nodes(tree.root)
+        self._numbers = itertools.count(1)
+        self._listings: dict[int, list[Entry]] = {}
+        self._answers: dict[int, Callable[[Request], bytes | None]] = {
+            protocol.INIT: self._init,
+            protocol.LOOKUP: self._lookup,
+            protocol.FORGET: self._forget,
+            protocol.BATCH_FORGET: self._forget_many,
+            protocol.GETATTR: self._getattr,
+            protocol.READLINK: self._readlink,
+            protocol.OPEN: self._open,
+            protocol.RELEASE: self._release,
+            protocol.OPENDIR: self._opendir,
+            protocol.READDIR: self._readdir,
+            protocol.RELEASEDIR: self._releasedir,
+            protocol.STATFS: self._statfs,
+            protocol.LSEEK: self._lseek,
+            protocol.FLUSH: lambda request: b"",
+            protocol.DESTROY: lambda request: b"",
+            protocol.INTERRUPT: lambda request: None,
+            protocol.IOCTL: _refuse_with(errno.ENOTTY),
+        }
+        self._answers |= dict.fromkeys(protocol.MUTATIONS, _refuse_with(errno.EROFS))
+
+    def start(self) -> list[threading.Thread]:
+        """Start the workers and return them; each ends when the mount is gone."""
+        threads = [threading.Thread(target=self.serve, daemon=True) for _ in range(WORKERS)]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def serve(self) -> None:
+        """Answer requests until the mount is gone."""
+        buffer = bytearray(_REQUEST_BYTES)
+        into = [buffer]
+        data = memoryview(mmap.mmap(-1, protocol.MAX_READ_BYTES))
+        while True:
+            try:
+                size = os.readv(self._device, into)
+            except OSError as error:
+                if error.errno in _AGAIN:
+                    continue
+                if error.errno != errno.ENODEV:
+                    _log.error("the device of the mount failed: %s", error.strerror)
+                return
+            if size == 0:
+                return
+            self._answer(memoryview(buffer)[:size], data)
+
+    def _answer(self, message: memoryview, data: memoryview) -> None:
+        _, opcode, unique, nodeid, uid, _, tid, _, _ = protocol.HEADER.unpack_from(message)
+        body = message[protocol.HEADER.size :]
+        payload: bytes | memoryview | None = b""
+        code = 0
+        try:
+            if opcode == protocol.READ:
+                payload = self._read(body, Caller(uid, tid), data)
+            else:
+                answer = self._answers.get(opcode)
+                if answer is None:
+                    code = errno.ENOSYS
+                else:
+                    payload = answer(Request(nodeid, Caller(uid, tid), body))
+        except OSError as error:
+            code = error.errno or errno.EIO
+        except Exception:  # noqa: BLE001  # A mistake of ours must not leave its caller waiting.
+            _log.exception("request %d on node %d failed", opcode, nodeid)
+            code = errno.EIO
+        if payload is not None:
+            self._reply(unique, code, b"" if code else payload)
+
+    def _reply(self, unique: int, code: int, payload: bytes | memoryview) -> None:
+        head = protocol.REPLY.pack(protocol.REPLY.size + len(payload), -code, unique)
+        try:
+            os.writev(self._device, [head, payload])
+        except OSError as error:
+            # ENOENT: the caller was killed and waits no more. ENODEV: nor does anybody else.
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                _log.error("a reply was not taken: %s", error.strerror)
+
+    def _read(self, body: memoryview, caller: Caller, data: memoryview) -> memoryview:
+        fid, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(body)
+        return data[: self._gate.read(fid, data[:size], offset, caller)]
+
+    def _init(self, request: Request) -> bytes:
+        hello = protocol.parse_init(request.body)
+        if hello.major != protocol.MAJOR:
+            raise OSError(errno.EPROTO, f"FUSE protocol {hello.major} is not spoken here")
+        return protocol.pack_init(hello)
+
+    def _lookup(self, request: Request) -> bytes:
+        name = bytes(request.body).split(b"\0", 1)[0]
+        node = self._tree.get_child(self._nodes.get(request.nodeid), name)
+        found = self._tree.stat(node)
+        nodeid = self._nodes.remember(request.nodeid, node, found.ino, request.caller.tid)
+        # A file is looked up anew at each open: nodes.py says why.
+        name_valid_s = 0 if stat.S_ISREG(found.mode) else _VALID_S
+        return protocol.pack_entry(nodeid, found, name_valid_s, _VALID_S)
+
+    def _forget(self, request: Request) -> None:
+        self._nodes.forget(request.nodeid, *protocol.FORGET_IN.unpack_from(request.body))
+
+    def _forget_many(self, request: Request) -> None:
+        count, _ = protocol.BATCH_FORGET_IN.unpack_from(request.body)
+        for index in range(count):
+            at = protocol.BATCH_FORGET_IN.size + index * protocol.FORGET_ONE.size
+            self._nodes.forget(*protocol.FORGET_ONE.unpack_from(request.body, at))
+
+    def _getattr(self, request: Request) -> bytes:
+        flags, _, fid = protocol.GETATTR_IN.unpack_from(request.body)
+        if flags & protocol.GETATTR_FH:
+            return protocol.pack_attributes(self._gate.stat(fid), _VALID_S)
+        found = self._tree.stat(self._nodes.get(request.nodeid))
+        return protocol.pack_attributes(found, _VALID_S)
+
+    def _readlink(self, request: Request) -> bytes:
+        return self._tree.read_link(self._nodes.get(request.nodeid))
+
+    def _open(self, request: Request) -> bytes:
+        flags, _ = protocol.OPEN_IN.unpack_from(request.body)
+        node = self._nodes.get(request.nodeid)
+        self._nodes.open(request.nodeid, request.caller)
+        try:
+            handle = self._gate.open(node, flags, request.caller)
+        except BaseException:
+            self._nodes.release(request.nodeid, request.caller.uid)
+            raise
+        return protocol.OPEN_OUT.pack(handle.fid, protocol.OPEN_FLAGS_STRICT, 0)
+
+    def _release(self, request: Request) -> bytes:
+        (fid,) = protocol.HANDLE_IN.unpack_from(request.body)
+        self._nodes.release(request.nodeid, self._gate.get_handle(fid).uid)
+        self._gate.release(fid)
+        return b""
+
+    def _opendir(self, request: Request) -> bytes:
+        number = next(self._numbers)
+        self._listings[number] = []
+        return protocol.OPEN_OUT.pack(number, 0, 0)
+
+    def _readdir(self, request: Request) -> bytes:
+        number, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(request.body)
+        # One listing serves all pages of a scan: names cannot shift between two of them.
+        if offset == 0:
+            node = self._nodes.get(request.nodeid)
+            ino = self._tree.stat(node).ino
+            dots = [Entry(b".", ino, stat.S_IFDIR), Entry(b"..", ino, stat.S_IFDIR)]
+            self._listings[number] = dots + self._tree.list_entries(node)
+        return protocol.pack_entries(self._listings[number], offset, size)
+
+    def _releasedir(self, request: Request) -> bytes:
+        (number,) = protocol.HANDLE_IN.unpack_from(request.body)
+        self._listings.pop(number, None)
+        return b""
+
+    def _statfs(self, request: Request) -> bytes:
+        return protocol.pack_space(self._tree.get_space(self._nodes.get(request.nodeid)))
+
+    def _lseek(self, request: Request) -> bytes:
+        fid, offset, whence, _ = protocol.LSEEK_IN.unpack_from(request.body)
+        return protocol.LSEEK_OUT.pack(self._gate.seek(fid, offset, whence))
+
+
+def _refuse_with(code: int) -> Callable[[Request], bytes]:
+    def refuse(request: Request) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    return refuse

@@ -1,0 +1,65 @@
+"""The lines of the audit log: what was opened, read, released or denied, by whom.
+
+A line is one JSON object. The spool begins it with its version and sequence number; here is the
+rest. Lines are put together from pieces that were encoded once, at open, for one is made at
+every read.
+"""
+
+import json
+
+_EVENT = (
+    b'"ts":%d,"act":"%b","user":%b,"uid":%d,%b,%b,'
+    b'"off":%d,"len":%d,"dur":%d,"flags":%d,"rc":%d,"pol":"%b"}'
+)
+
+OPEN = b"open"
+READ = b"read"
+RELEASE = b"release"
+DENIED = b"denied"
+
+
+def format_name(name: bytes) -> str:
+    r"""Return *name* as text that names it alone: `\xNN` for what is no UTF-8, `\\` for `\`."""
+    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def encode_text(text: str) -> bytes:
+    """Return *text* as a JSON string."""
+    return json.dumps(text, ensure_ascii=False).encode()
+
+
+def encode_process(pid: int, ppid: int, executable: bytes) -> bytes:
+    """Return the fields that say which process: its thread group, its parent, its program."""
+    exe = encode_text(format_name(executable))
+    return b'"pid":%d,"ppid":%d,"exe":%b' % (pid, ppid, exe)
+
+
+def encode_file(dataset: str, path: bytes, fid: int, ino: int) -> bytes:
+    """Return the fields that say which file, and which open of it (*fid*)."""
+    return b'"ds":%b,"path":%b,"fid":%d,"ino":%d' % (
+        encode_text(dataset),
+        encode_text(format_name(path)),
+        fid,
+        ino,
+    )
+
+
+def format_event(
+    at_us: int,
+    act: bytes,
+    user: bytes,
+    uid: int,
+    process: bytes,
+    file: bytes,
+    *,
+    offset: int = 0,
+    length: int = 0,
+    took_us: int = 0,
+    flags: int = 0,
+    errno: int = 0,
+    policy: bytes,
+) -> bytes:
+    """Return one event without its sequence number; *user*, *process*, *file* are encoded."""
+    return _EVENT % (
+        at_us, act, user, uid, process, file, offset, length, took_us, flags, errno, policy,
+    )  # fmt: skip

@@ -1,0 +1,209 @@
+"""The tree that a mount serves: a synthetic root, a directory per dataset, and what is below.
+
+Every name is resolved from an open directory, one component at a time, and never through a
+symbolic link: so nothing outside a dataset's directory is reachable, whatever a link in it says.
+A link's text is served; whoever follows it does so with their own rights.
+
+Fifos, sockets and device nodes are served as empty regular files of mode 0 that refuse to open: a
+fifo served as one would be the kernel's own, a channel between readers that no record sees.
+
+This module knows neither FUSE nor records.
+"""
+
+import errno
+import os
+import stat
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from nightingale_hub.fuse_audit.configuration import Dataset
+from nightingale_hub.fuse_audit.descriptor import Descriptor
+
+_DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# O_NONBLOCK and O_NOCTTY matter only if a name turns into a fifo or a terminal between its stat
+# and its open.
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+_OPEN_DIRECTORIES = 1024
+_ROOT_INO = (0xFFFF << 48) | 1
+
+
+class Attributes(NamedTuple):
+    """What stat says of one node; times are ns. `ino` is unique over all datasets of a mount."""
+
+    ino: int
+    size: int
+    blocks: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    blksize: int
+
+
+class Entry(NamedTuple):
+    """One name in a directory; `kind` is the file type bits of its mode."""
+
+    name: bytes
+    ino: int
+    kind: int
+
+
+class Node:
+    """One name in the tree. `path` is relative to the dataset; the root has no dataset."""
+
+    __slots__ = ("dataset", "name", "parent", "path")
+
+    def __init__(self, parent: "Node | None", name: bytes, dataset: Dataset | None) -> None:
+        """Name *name* in *parent*; the root has no parent and a dataset's node an empty path."""
+        self.parent = parent
+        self.name = name
+        self.dataset = dataset
+        is_below = parent is not None and parent.dataset is not None
+        self.path: bytes = os.path.join(parent.path, name) if parent and is_below else b""
+
+
+class Tree:
+    """The served tree over the directories of *datasets*, which stay open for its life."""
+
+    def __init__(self, datasets: Sequence[Dataset], at_ns: int) -> None:
+        """Open each dataset's directory; the root's times are *at_ns*. Raises `OSError`."""
+        self.root = Node(None, b"", None)
+        self._at_ns = at_ns
+        self._datasets = {os.fsencode(dataset.name): dataset for dataset in datasets}
+        self._tops = {
+            dataset.name: Descriptor(os.open(dataset.path, _DIRECTORY_FLAGS))
+            for dataset in datasets
+        }
+        self._lock = threading.Lock()
+        self._directories: OrderedDict[tuple[str, bytes], Descriptor] = OrderedDict()
+        self._devices: dict[int, int] = {}
+
+    def get_child(self, parent: Node, name: bytes) -> Node:
+        """Return the node called *name* in *parent*, whether or not it exists there.
+
+        Raises ENOENT for a name that no directory can hold, or for an unknown dataset.
+        """
+        if parent is self.root:
+            if name not in self._datasets:
+                raise OSError(errno.ENOENT, "no such dataset")
+            return Node(parent, name, self._datasets[name])
+        if name in (b"", b".", b"..") or b"/" in name:
+            raise OSError(errno.ENOENT, "not a name")
+        return Node(parent, name, parent.dataset)
+
+    def get_node(self, path: bytes) -> Node:
+        """Return the node at *path*, absolute in the mount, whether or not it exists."""
+        node = self.root
+        for name in path.split(b"/"):
+            if name:
+                node = self.get_child(node, name)
+        return node
+
+    def stat(self, node: Node) -> Attributes:
+        """Return the attributes of *node*; raises ENOENT and its like."""
+        if node is self.root:
+            count, at_ns = 2 + len(self._datasets), self._at_ns
+            mode = stat.S_IFDIR | 0o555
+            return Attributes(_ROOT_INO, 0, 0, at_ns, at_ns, at_ns, mode, count, 0, 0, 4096)
+        if node.parent is self.root:
+            return self.describe(os.fstat(self._open_directory(node).fd))
+        directory = self._open_directory(self._get_parent(node))
+        return self.describe(os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False))
+
+    def describe(self, found: os.stat_result) -> Attributes:
+        """Return *found* as it is served."""
+        mode, size, blocks = found.st_mode, found.st_size, found.st_blocks
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
+            mode, size, blocks = stat.S_IFREG, 0, 0
+        return Attributes(
+            self._get_ino(found.st_dev, found.st_ino),
+            size,
+            blocks,
+            found.st_atime_ns,
+            found.st_mtime_ns,
+            found.st_ctime_ns,
+            mode,
+            found.st_nlink,
+            found.st_uid,
+            found.st_gid,
+            found.st_blksize,
+        )
+
+    def list_entries(self, node: Node) -> list[Entry]:
+        """Return every entry of the directory *node*, without `.` and `..`."""
+        if node is self.root:
+            tops = [Node(node, name, dataset) for name, dataset in self._datasets.items()]
+            return [Entry(top.name, self.stat(top).ino, stat.S_IFDIR) for top in tops]
+        directory = self._open_directory(node)
+        # A second open: the cached one is O_PATH, and each listing needs its own position.
+        readable = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd))
+        device = os.fstat(directory.fd).st_dev
+        with os.scandir(readable.fd) as names:
+            return [
+                Entry(os.fsencode(e.name), self._get_ino(device, e.inode()), _get_kind(e))
+                for e in names
+            ]
+
+    def read_link(self, node: Node) -> bytes:
+        """Return the text of the symbolic link *node*."""
+        directory = self._open_directory(self._get_parent(node))
+        return os.readlink(node.name, dir_fd=directory.fd)
+
+    def open(self, node: Node) -> tuple[Descriptor, Attributes]:
+        """Open the regular file *node* for reading; EACCES for what is no file."""
+        if node.parent is None or node.parent is self.root:
+            raise OSError(errno.EISDIR, "is a directory")
+        directory = self._open_directory(node.parent)
+        mode = os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EACCES, "not a regular file")
+        file = Descriptor(os.open(node.name, _FILE_FLAGS, dir_fd=directory.fd))
+        found = os.fstat(file.fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EACCES, "not a regular file")
+        return file, self.describe(found)
+
+    def get_space(self, node: Node) -> os.statvfs_result:
+        """Return the space of the filesystem of *node*'s dataset; the root is its first one's."""
+        dataset = node.dataset or next(iter(self._datasets.values()), None)
+        return os.statvfs(self._tops[dataset.name].fd if dataset else "/")
+
+    def _get_parent(self, node: Node) -> Node:
+        if node.parent is None or node.parent is self.root:
+            raise OSError(errno.EINVAL, "a dataset's directory is no entry of another")
+        return node.parent
+
+    def _get_ino(self, device: int, ino: int) -> int:
+        # Two datasets may use one inode number; archivers would take the files for hard links.
+        return ino ^ self._devices.setdefault(device, len(self._devices)) << 48
+
+    def _open_directory(self, node: Node) -> Descriptor:
+        """Return *node*'s directory, from the cache or opened from its parent's."""
+        assert node.dataset is not None
+        if not node.path:
+            return self._tops[node.dataset.name]
+        key = (node.dataset.name, node.path)
+        with self._lock:
+            directory = self._directories.get(key)
+            if directory is not None:
+                self._directories.move_to_end(key)
+                return directory
+        assert node.parent is not None
+        parent = self._open_directory(node.parent)
+        directory = Descriptor(os.open(node.name, _DIRECTORY_FLAGS, dir_fd=parent.fd))
+        with self._lock:
+            self._directories[key] = directory
+            if len(self._directories) > _OPEN_DIRECTORIES:
+                self._directories.popitem(last=False)
+        return directory
+
+
+def _get_kind(entry: "os.DirEntry[str]") -> int:
+    if entry.is_dir(follow_symlinks=False):
+        return stat.S_IFDIR
+    return stat.S_IFLNK if entry.is_symlink() else stat.S_IFREG
