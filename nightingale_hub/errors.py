@@ -29,6 +29,13 @@ class NoOffer(BadInput):
     code = "no_offer"
 
 
+class TooLarge(BadInput):
+    """More was sent at once than is taken; nothing was changed."""
+
+    code = "too_large"
+    status = 413
+
+
 class NotAllowed(NightingaleError):
     """The caller is known but may not do this."""
 

@@ -1,0 +1,96 @@
+"""The index: stored batches become rows that can be searched, each line exactly once.
+
+A batch's rows and the flag that they are there are one transaction. The segment files stay the
+truth: `rebuild` makes the index anew from them alone.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, Row, insert, select, tuple_, update
+
+from nightingale_hub.service import Context
+from nightingale_hub.services.audit.batch import hash_lines, unpack
+from nightingale_hub.services.audit.event import Event, parse_lines
+from nightingale_hub.services.audit.frame import DamagedFrame
+from nightingale_hub.services.audit.segments import Place, Segments
+from nightingale_hub.tables import audit_batch, audit_event
+
+log = logging.getLogger("nightingale")
+BATCHES_PER_LOOK = 32
+
+
+class Index:
+    """Follows the stored batches."""
+
+    def __init__(self, context: Context, segments: Segments) -> None:
+        """Read *segments* and write the database of *context*."""
+        self._context = context
+        self._segments = segments
+        self._damaged: set[tuple[str, int]] = set()
+
+    async def step(self) -> None:
+        """Index every batch that is not yet."""
+        while rows := await self._context.read(self._list_missing):
+            for row in rows:
+                try:
+                    events = await asyncio.to_thread(load_events, self._segments, row)
+                except DamagedFrame as error:
+                    # The others go on; this one is told once per process.
+                    log.critical("audit batch %s from %d: %s", row.stream_id, row.first_seq, error)
+                    self._damaged.add((row.stream_id, row.first_seq))
+                    continue
+                await self._context.write(partial(insert_events, row=row, events=events))
+
+    def _list_missing(self, conn: Connection) -> list[Row[Any]]:
+        query = select(audit_batch).where(audit_batch.c.is_indexed.is_(False))
+        if self._damaged:
+            key = tuple_(audit_batch.c.stream_id, audit_batch.c.first_seq)
+            query = query.where(key.not_in(sorted(self._damaged)))
+        return list(conn.execute(query.order_by(audit_batch.c.received_us).limit(BATCHES_PER_LOOK)))
+
+
+def load_events(segments: Segments, row: Row[Any]) -> list[Event]:
+    """Return the events of the stored batch *row*; raises `DamagedFrame` unless all are there."""
+    lines = unpack(segments.load(Place(row.file, row.position, row.length)).payload)
+    if hash_lines(lines) != row.sha256:
+        raise DamagedFrame("the lines are not those that were acknowledged")
+    return parse_lines(lines)
+
+
+def insert_events(conn: Connection, row: Row[Any], events: Sequence[Event]) -> None:
+    """Add *events* of the batch *row* to the index, unless they are there already."""
+    flagged = conn.execute(
+        update(audit_batch)
+        .where(
+            audit_batch.c.stream_id == row.stream_id,
+            audit_batch.c.first_seq == row.first_seq,
+            audit_batch.c.is_indexed.is_(False),
+        )
+        .values(is_indexed=True)
+    ).rowcount
+    if flagged == 1:
+        conn.execute(insert(audit_event), [_to_row(row.stream_id, event) for event in events])
+
+
+def _to_row(stream_id: str, event: Event) -> dict[str, Any]:
+    return {
+        "stream_id": stream_id,
+        "seq": event.seq,
+        "at_us": event.ts,
+        "owner": event.user,
+        "action": event.act,
+        "dataset": event.ds,
+        "path": event.path,
+        "offset": event.off,
+        "length": event.len,
+        "duration_us": event.dur,
+        "file_id": event.fid,
+        "uid": event.uid,
+        "pid": event.pid,
+        "executable": event.exe,
+        "errno": event.rc,
+    }

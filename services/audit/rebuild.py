@@ -1,0 +1,98 @@
+"""Makes the rows of every batch anew from the segment files alone.
+
+A file may hold frames whose commit failed: they were never acknowledged, and the lines came
+again. A frame is only ever written where the acknowledged lines ended, so one that starts at
+line n proves that no earlier frame from n on was committed, and takes their place.
+"""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from nightingale_hub.services.audit.frame import Header
+from nightingale_hub.services.audit.segments import Place, list_files, scan
+from nightingale_hub.tables import audit_batch, audit_event, audit_stream, instance
+
+log = logging.getLogger("nightingale")
+Stored = tuple[Header, Place]
+
+
+def replay(directory: Path) -> dict[str, list[Stored]]:
+    """Return the batches of each stream that the segment files hold, contiguous from 1."""
+    streams: dict[str, list[Stored]] = {}
+    for name in list_files(directory):
+        for place, frame in scan(directory, name):
+            header = frame.header
+            stored = streams.setdefault(header.stream_id, [])
+            while stored and stored[-1][0].first_seq >= header.first_seq:
+                stored.pop()
+            last_seq = stored[-1][0].last_seq if stored else 0
+            if header.first_seq == last_seq + 1:
+                stored.append((header, place))
+            else:
+                log.critical(
+                    "audit stream %s: lines %d to %d are lost, so %s at %d is left out",
+                    header.stream_id,
+                    last_seq + 1,
+                    header.first_seq - 1,
+                    name,
+                    place.position,
+                )
+    return {stream_id: stored for stream_id, stored in streams.items() if stored}
+
+
+def rebuild(conn: Connection, directory: Path) -> list[str]:
+    """Replace every stream, batch and event by what the segment files hold.
+
+    The index is empty afterwards and fills up as batches are indexed. Returns the streams of
+    instances that the database does not know, which are left out. Run it while nothing ingests.
+    """
+    for table in (audit_event, audit_batch):
+        conn.execute(delete(table))
+    conn.execute(update(audit_stream).values(last_seq=0))
+    known = set(conn.execute(select(instance.c.id)).scalars())
+    opened = set(conn.execute(select(audit_stream.c.id)).scalars())
+    left_out = []
+    for stream_id, stored in replay(directory).items():
+        first, last = stored[0][0], stored[-1][0]
+        if first.instance_id not in known:
+            left_out.append(stream_id)
+            continue
+        if stream_id not in opened:
+            conn.execute(
+                insert(audit_stream).values(
+                    id=stream_id,
+                    instance_id=first.instance_id,
+                    owner=first.owner,
+                    opened_us=first.received_us,
+                    last_seq=0,
+                )
+            )
+        conn.execute(
+            update(audit_stream)
+            .where(audit_stream.c.id == stream_id)
+            .values(last_seq=last.last_seq)
+        )
+        _insert_batches(conn, stored)
+    return left_out
+
+
+def _insert_batches(conn: Connection, stored: Iterable[Stored]) -> None:
+    conn.execute(
+        insert(audit_batch),
+        [
+            {
+                "stream_id": header.stream_id,
+                "first_seq": header.first_seq,
+                "last_seq": header.last_seq,
+                "sha256": header.sha256,
+                "file": place.file,
+                "position": place.position,
+                "length": place.length,
+                "received_us": header.received_us,
+            }
+            for header, place in stored
+        ],
+    )

@@ -1,0 +1,35 @@
+"""The audit service put together: its routes, its writer and its index."""
+
+import asyncio
+
+from nightingale_hub.service import Context, Loop, Service
+from nightingale_hub.services.audit.api import ReadsHandler, StreamHandler, SummaryHandler
+from nightingale_hub.services.audit.index import Index
+from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler
+from nightingale_hub.services.audit.segments import Segments
+from nightingale_hub.services.audit.writer import Writer
+
+INDEX_PAUSE_S = 0.2
+
+
+def make_segments(context: Context) -> Segments:
+    """Return the segment files of *context*'s state directory."""
+    return Segments(context.settings.state_path / "audit" / "segments", context.epoch)
+
+
+def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
+    """Return the service for *context*."""
+    segments = make_segments(context)
+    writer = make_writer(context, segments)
+    index = Index(context, segments)
+    intake = {"writer": writer, "decoding": asyncio.Semaphore(DECODERS)}
+    return Service(
+        routes=[
+            (r"api/streams/([^/]+)/batches", BatchHandler, intake),
+            (r"api/streams/([^/]+)", StreamHandler, {}),
+            (r"api/reads", ReadsHandler, {}),
+            (r"api/summary", SummaryHandler, {}),
+        ],
+        loops=[Loop("writer", 0.0, writer.step), Loop("index", INDEX_PAUSE_S, index.step)],
+        on_stop=writer.stop,
+    )
