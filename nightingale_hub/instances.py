@@ -48,6 +48,7 @@ class Launch:
     server_name: str
     offer: Offer
     secret: bytes  # encrypted: command, arguments, environment
+    base_url: str | None = None  # the server's path under the hub's proxy
 
 
 def owner_hash(owner: str) -> str:
@@ -83,6 +84,7 @@ def create(conn: Connection, launch: Launch, at_us: int) -> str:
             wanted="running",
             actual=State.REQUESTED,
             launch_secret=launch.secret,
+            base_url=launch.base_url,
             created_us=at_us,
         )
     )

@@ -68,6 +68,7 @@ instance = Table(
     Column("boot_id", Text),
     Column("host", Text),
     Column("port", Integer),
+    Column("base_url", Text),  # the server's path, as the hub escapes it; NULL: unknown
     Column("created_us", BigInteger, nullable=False),
     Column("allocated_us", BigInteger),  # the cloud began to bill us
     Column("ready_us", BigInteger),  # first seen ready: billing starts
