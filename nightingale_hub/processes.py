@@ -145,6 +145,16 @@ def end_all(victims: list[Identity], timeout_s: float) -> list[Identity]:
     return [v for v in victims if not wait_gone(v, deadline - time.monotonic())]
 
 
+def catches_signal(pid: int, number: signal.Signals) -> bool:
+    """Tell whether *pid* handles that signal itself, or has nothing left to handle it with."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    caught = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
+    return not caught or bool(int(caught[0], 16) >> (number - 1) & 1)
+
+
 def become_subreaper() -> None:
     """Make this process the one that orphans below it fall to, in place of init."""
     if _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:

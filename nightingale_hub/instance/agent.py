@@ -1,0 +1,193 @@
+"""The agent: the first process of an instance, root where the hub is, and the last to end.
+
+It trades its nonce for what it is to run, mounts the data, starts the server and beats; whatever
+of these ends by itself is started again. It decides nothing about money or access.
+"""
+
+import argparse
+import logging
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+from nightingale_hub.durable import find_json
+from nightingale_hub.errors import MountRefused, NightingaleError
+from nightingale_hub.instance import account, room, server
+from nightingale_hub.instance.audit import Audit
+from nightingale_hub.instance.beat import Beats
+from nightingale_hub.instance.bootstrap import Boot, Launch, bootstrap, forget_nonce, load_boot
+from nightingale_hub.instance.kept import Kept, reap_orphans
+from nightingale_hub.instance.signals import Signals
+from nightingale_hub.processes import Identity, become_subreaper, end_all, list_descendants
+
+SERVER_ENDS_WITHIN_S = 5.0
+REST_ENDS_WITHIN_S = 0.5
+SERVER_RESTARTS = 3
+TICK_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+class Agent:
+    """One boot of one instance."""
+
+    def __init__(self, directory: Path, is_isolated: bool) -> None:
+        """Take the instance in *directory*; *is_isolated* with namespaces of its own."""
+        self.directory = directory
+        self.is_isolated = is_isolated
+        self.boot_id = uuid.uuid4().hex
+        self.signals = Signals()
+        self.kept: list[Kept] = []
+        self.audit: Audit | None = None
+        self.datasets: Path | None = None
+        self.refusal: str | None = None
+
+    def run(self) -> None:
+        """Live until SIGTERM; raises `NightingaleError` when the hub refuses the bootstrap."""
+        become_subreaper()
+        port = server.hold_port()
+        with self.signals.exiting_at_once():
+            boot = load_boot(self.directory)
+            launch = bootstrap(boot, self.boot_id, port.number, log.info)
+        forget_nonce(self.directory, boot)
+        log.info("booted %s for %s as boot %s", boot.instance_id, launch.owner, self.boot_id)
+        beats = Beats(
+            f"{launch.metering_url}beat", launch.credential, boot.instance_id, self.boot_id
+        )
+        try:
+            self._start_all(boot, launch, port)
+        except (NightingaleError, OSError) as error:
+            beats.report(f"server_refused {error}")
+        beats.start()
+        while not self.signals.is_stopping:
+            self._look_after_all(boot, launch, beats)
+            self.signals.wait(TICK_S)
+        beats.end()
+        self._end_all()
+
+    def _start_all(self, boot: Boot, launch: Launch, port: server.Port) -> None:
+        if launch.system_user is None:
+            user = account.get_current()
+        else:
+            # The account's own home is where it will see it.
+            home = room.ISOLATED_HOME if self.is_isolated else launch.home
+            user = account.ensure_account(launch.system_user, home)
+        account.ensure_home(user, launch.home)
+        place = room.ensure_room(self.directory, launch.home, self.is_isolated)
+        self._start_audit(boot, launch, user, place)
+        place.save_status(
+            {
+                "instance_id": boot.instance_id,
+                "boot_id": self.boot_id,
+                "isolation": self._list_missing_isolation(user),
+                "datasets": str(self.datasets) if self.datasets else None,
+                "data_refused": self.refusal,
+            }
+        )
+        one = server.Server(
+            launch=launch,
+            instance_id=boot.instance_id,
+            account=user,
+            room=place,
+            port=port,
+            log=self.directory / "server.log",
+            datasets=self.datasets,
+        )
+
+        def start_on_its_cpus() -> "subprocess.Popen[bytes]":
+            process = one.start()
+            self._resize(boot, launch)
+            return process
+
+        kept = Kept("server", start_on_its_cpus, limit=SERVER_RESTARTS)
+        kept.start()
+        self.kept.append(kept)
+
+    def _start_audit(
+        self, boot: Boot, launch: Launch, user: account.Account, place: room.Room
+    ) -> None:
+        if launch.datasets:
+            audit = Audit(self.directory, launch, f"{boot.instance_id}:{self.boot_id}")
+            try:
+                audit.start(place.mountpoint, user.is_own, self._pause)
+                self.audit = audit
+                self.kept += audit.kept
+                self.datasets = place.mountpoint
+            except NightingaleError as error:
+                self.refusal = str(error)
+                log.warning("no data: %s", error)
+        try:
+            room.link_datasets(user, place, self.datasets is not None)
+        except NightingaleError as error:
+            log.info("%s", error)
+
+    def _pause(self, seconds: float) -> None:
+        self.signals.wait(seconds)
+        if self.signals.is_stopping:
+            raise MountRefused("the instance was stopped before its data was mounted")
+
+    def _list_missing_isolation(self, user: account.Account) -> list[str]:
+        missing = ["network: nothing here stops data from leaving through this machine's network"]
+        if not user.is_own:
+            missing.append("files: the server runs as the hub's own user and can read its files")
+        if not self.is_isolated:
+            missing.append("processes: the server sees this machine's processes and mounts")
+        return missing
+
+    def _look_after_all(self, boot: Boot, launch: Launch, beats: Beats) -> None:
+        for each in self.kept:
+            try:
+                fault = each.tick(time.monotonic())
+            except (NightingaleError, OSError) as error:
+                fault = f"{each.name}_refused {error}"
+            if fault is not None:
+                beats.report(fault)
+        reap_orphans(self.kept)
+        if self.signals.has_new_size:
+            self.signals.has_new_size = False
+            self._resize(boot, launch)
+
+    def _resize(self, boot: Boot, launch: Launch) -> None:
+        size = find_json(self.directory / "size.json")
+        vcpus = launch.vcpus if size is None else int(size["vcpus"])
+        server.pin(self._list_servers(), server.choose_cpus(boot.instance_id, vcpus))
+
+    def _list_servers(self) -> list[Identity]:
+        """Return the server and all that it started, wherever that hid: all but our own parts."""
+        parts = {each.pid for each in (self.audit.kept if self.audit else [])}
+        ours = {below.pid for pid in parts if pid for below in list_descendants(pid)} | parts
+        return [each for each in list_descendants(os.getpid()) if each.pid not in ours]
+
+    def _end_all(self) -> None:
+        """End the server, then the mount, then the shipper once it has sent the rest."""
+        for each in self.kept:
+            if each.name == "server":
+                status = each.end(SERVER_ENDS_WITHIN_S)
+                log.info("server ended with %s", status)
+        deadline = time.monotonic() + REST_ENDS_WITHIN_S
+        while (left := self._list_servers()) and time.monotonic() < deadline:
+            end_all(left, 0.1)
+            reap_orphans(self.kept)
+        if self.audit is not None:
+            self.audit.end()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the agent of the instance in NIGHTINGALE_INSTANCE_DIR and return its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m nightingale_hub.instance.agent")
+    parser.add_argument("--isolated", action="store_true", help="has namespaces of its own")
+    is_isolated = parser.parse_args(arguments).isolated
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        Agent(Path(os.environ["NIGHTINGALE_INSTANCE_DIR"]), is_isolated).run()
+    except NightingaleError as error:
+        log.error("%s", error)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""The instance's data: the audit mount, and the shipper that sends what it recorded.
+
+Fail closed: where the mount is refused the instance runs without data and says why. The spool is
+never removed here; what is in it and not acknowledged stays for the next attempt to send it.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nightingale_hub.durable import save_json
+from nightingale_hub.errors import MountRefused
+from nightingale_hub.instance.bootstrap import Launch
+from nightingale_hub.instance.kept import Kept
+
+MOUNTED_WITHIN_S = 15.0
+UNMOUNT_WITHIN_S = 1.5
+DRAIN_WITHIN_S = 10.5
+
+log = logging.getLogger(__name__)
+
+
+class Audit:
+    """The mount and the shipper of one boot."""
+
+    def __init__(self, directory: Path, launch: Launch, stream_id: str) -> None:
+        """Take what is to be mounted; starts nothing yet."""
+        self._directory = directory
+        self._launch = launch
+        self._stream_id = stream_id
+        self._mount = Kept("audit_mount", self._start_mount)
+        self._shipper = Kept("shipper", self._start_shipper)
+        self.kept: list[Kept] = []
+
+    def start(self, mountpoint: Path, allow_other: bool, wait: Callable[[float], object]) -> None:
+        """Mount the datasets at *mountpoint* and start to ship; waits until it is mounted.
+
+        *wait* is called for each pause. Raises `MountRefused` with the mount's own reason.
+        """
+        spool = self._directory / "spool"
+        spool.mkdir(mode=0o700, exist_ok=True)
+        mount = {
+            "mountpoint": str(mountpoint),
+            "spool": str(spool),
+            "spool_limit_bytes": self._launch.spool_limit_bytes,
+            "owner": self._launch.owner,
+            "allow_other": allow_other,
+            "datasets": [
+                {"name": each["name"], "path": each["path"], "policy": each["policy"]}
+                for each in self._launch.datasets
+            ],
+        }
+        ship = {
+            "spool": str(spool),
+            "audit_url": self._launch.audit_url,
+            "stream_id": self._stream_id,
+            "credential": self._launch.credential,
+        }
+        save_json(self._directory / "mount.json", mount)
+        self._mount.start()
+        self._wait_mounted(wait)
+        save_json(self._directory / "ship.json", ship)
+        self._shipper.start()
+        self.kept = [self._mount, self._shipper]
+
+    def end(self) -> None:
+        """Take the mount away, then send what is left of its records; waits up to 12 s."""
+        self._mount.end(UNMOUNT_WITHIN_S)
+        if self._shipper.end(DRAIN_WITHIN_S) == 0:
+            # With it goes the sign that something may be left to send.
+            (self._directory / "ship.json").unlink(missing_ok=True)
+
+    def _wait_mounted(self, wait: Callable[[float], object]) -> None:
+        deadline = time.monotonic() + MOUNTED_WITHIN_S
+        while True:
+            status = self._mount.poll()
+            said = (self._directory / "mount.out").read_text(errors="replace").splitlines()
+            if any(_is_mounted_line(line) for line in said):
+                return
+            if status is not None:
+                self._mount.end(0)
+                raise MountRefused(said[-1] if said else f"the audit mount ended with {status}")
+            if time.monotonic() > deadline:
+                self._mount.end(1)
+                raise MountRefused("the audit mount was not ready within 15 s")
+            wait(0.02)
+
+    def _start_mount(self) -> "subprocess.Popen[bytes]":
+        # A file, not a pipe: the mount must not die because nobody reads what it says.
+        return self._start("nightingale_hub.fuse_audit", "mount.json", "mount.out")
+
+    def _start_shipper(self) -> "subprocess.Popen[bytes]":
+        return self._start("nightingale_hub.fuse_audit.ship", "ship.json", "ship.log")
+
+    def _start(self, module: str, settings: str, output: str) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-P", "-m", module, str(self._directory / settings)]
+        with (self._directory / output).open("wb") as said:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+
+def _is_mounted_line(line: str) -> bool:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(data, dict) and "mounted" in data
