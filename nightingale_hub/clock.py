@@ -33,3 +33,12 @@ def month_bounds_us(month: str) -> tuple[int, int]:
     year, following = divmod(start.year * 12 + start.month, 12)
     end = start.replace(year=year, month=following + 1)
     return int(start.timestamp()) * US_PER_S, int(end.timestamp()) * US_PER_S
+
+
+def format_duration(seconds: int) -> str:
+    """Return whole *seconds* as a person reads them: `9 s`, `4 min 10 s`, `1 h 13 min`."""
+    minutes, rest_s = divmod(seconds, 60)
+    hours, rest_min = divmod(minutes, 60)
+    if hours:
+        return f"{hours:,} h {rest_min} min"
+    return f"{minutes} min {rest_s} s" if minutes else f"{rest_s} s"

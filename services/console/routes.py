@@ -1,0 +1,90 @@
+"""The console's addresses, and what its handlers share."""
+
+import hashlib
+import hmac
+import os
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from nightingale_hub.clock import format_duration, format_time
+from nightingale_hub.money import format_rate, format_usd
+from nightingale_hub.service import Context, Service
+from nightingale_hub.services.console import admin, api, home, page, reads, statement, stop
+from nightingale_hub.services.console.parts import Parts
+from nightingale_hub.text import visible
+
+PAGES = [
+    ("", home.Home),
+    ("figures", home.Figures),
+    ("statement", statement.Statement),
+    (r"statement\.csv", statement.StatementCsv),
+    ("reads", reads.Reads),
+    (r"reads\.csv", reads.ReadsCsv),
+    ("stop", stop.Stop),
+    ("admin", admin.Admin),
+    ("admin/fleet", admin.Fleet),
+    ("oauth_callback", page.Callback),
+]
+API = [
+    ("api/status", api.Status),
+    ("api/cost", api.Cost),
+    ("api/statement", api.Statement),
+    ("api/sizes", api.Sizes),
+    ("api/reads", api.Reads),
+    ("api/stop", api.Stop),
+    ("api(?:/.*)?", api.NoSuchRoute),
+]
+
+
+def make(context: Context) -> Service:
+    """Return the console service: routes, HubOAuth, the other parts' client, templates."""
+    hub_oauth = page.FreshHubOAuth()
+    parts = Parts(context.settings, os.environ["JUPYTERHUB_API_TOKEN"])
+    key = hmac.digest(context.settings.secret_key(), b"console cookie", "sha256")
+    return Service(
+        routes=[
+            *((path, handler, {}) for path, handler in (*PAGES, *API)),
+            ("static/(.*)", page.Static, {"path": str(page.STATIC)}),
+            (".*", page.NoSuchPage, {}),
+        ],
+        on_stop=parts.close,
+        application={
+            "parts": parts,
+            "hub_oauth": hub_oauth,
+            "cookie_secret": key,
+            "xsrf_cookies": True,
+            "templates": load_templates(context.prefix, hub_oauth.hub_prefix),
+        },
+    )
+
+
+def load_templates(prefix: str, hub_prefix: str) -> Environment:
+    """Return the templates, which escape everything and know the names that pages share."""
+    templates = Environment(
+        loader=FileSystemLoader(page.STATIC.parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    base_url = hub_prefix.removesuffix("hub/")
+    templates.filters.update(
+        duration=format_duration,
+        rate=format_rate,
+        time=format_time,
+        usd=format_usd,
+        visible=visible,
+        result=reads.format_result,
+    )
+    templates.globals.update(
+        prefix=prefix,
+        hub_prefix=hub_prefix,
+        version=_static_version(),
+        server_path=lambda owner, name: page.server_path(base_url, owner, name),
+    )
+    return templates
+
+
+def _static_version() -> str:
+    content = b"".join(file.read_bytes() for file in sorted(page.STATIC.iterdir()))
+    return hashlib.sha256(content).hexdigest()[:12]
