@@ -12,6 +12,8 @@ import zlib
 from typing import NamedTuple
 
 _HEAD_BYTES = 18
+# What a frame adds to its line: its head and a newline.
+FRAME_BYTES = _HEAD_BYTES + 1
 _SUFFIX = ".ndjson"
 
 

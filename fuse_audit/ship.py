@@ -1,0 +1,96 @@
+"""`python -m nightingale_hub.fuse_audit.ship ship.json`: ship a spool to the audit service.
+
+`ship.json` has `spool`, `audit_url`, `stream_id` and `credential`. SIGTERM drains what is left,
+for at most 10 s. The exit code is 0 when everything was acknowledged, 1 when not, 9 for a wrong
+setting.
+"""
+
+import argparse
+import json
+import logging
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from nightingale_hub.errors import ConfigError, NightingaleError
+from nightingale_hub.fuse_audit.backlog import Backlog
+from nightingale_hub.fuse_audit.shipper import Shipper
+from nightingale_hub.fuse_audit.upload import Upload
+
+DRAIN_S = 10.0
+
+_KEYS = ("spool", "audit_url", "stream_id", "credential")
+
+
+def load_settings(path: str) -> dict[str, str]:
+    """Return the settings in *path*; raise `ConfigError` naming the first that is wrong."""
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} is no readable JSON file: {error}") from error
+    for key in _KEYS:
+        if not isinstance(data, dict) or not isinstance(data.get(key), str) or not data[key]:
+            raise ConfigError(f"{path}: {key} must be a text that is not empty")
+    return {key: data[key] for key in _KEYS}
+
+
+class StopSignal:
+    """SIGTERM and SIGINT, as a wait that they cut short; whoever drains on has `DRAIN_S` left."""
+
+    def __init__(self, backlog: Backlog) -> None:
+        """Take the signals over; *backlog* is what is given up when the time is over."""
+        self._backlog = backlog
+        self._is_stopping = False
+        # A handler may run at any line, so it must take no lock: a pipe wakes the wait.
+        self._wake, wake_end = os.pipe()
+        os.set_blocking(wake_end, False)
+        signal.set_wakeup_fd(wake_end)
+        signal.signal(signal.SIGALRM, self._give_up)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._drain)
+
+    def wait(self, seconds: float) -> bool:
+        """Wait *seconds*, or until told to stop; return whether that has happened."""
+        if not self._is_stopping:
+            select.select([self._wake], [], [], seconds)
+        return self._is_stopping
+
+    def _drain(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_stopping = True
+        signal.setitimer(signal.ITIMER_REAL, DRAIN_S)
+
+    def _give_up(self, _number: int, _frame: FrameType | None) -> None:
+        print(f"not shipped: line {self._backlog.next_seq} and on; keep the spool", file=sys.stderr)
+        sys.exit(1)
+
+
+def main() -> int:
+    """Ship until SIGTERM or SIGINT, and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m nightingale_hub.fuse_audit.ship",
+        description="Ship the spool of an audit mount to the audit service.",
+    )
+    parser.add_argument("settings", help="ship.json: which spool, to where, as which stream")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = load_settings(arguments.settings)
+        upload = Upload(settings["audit_url"], settings["stream_id"], settings["credential"])
+        backlog = Backlog(settings["spool"])
+        Shipper(backlog, upload, StopSignal(backlog).wait).run()
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except NightingaleError as error:
+        print(f"shipping has stopped: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
