@@ -1,0 +1,103 @@
+"""The meter at work: what it keeps in memory, and what it stores of that, and when."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from nightingale_hub.clock import US_PER_S, now_us
+from nightingale_hub.errors import Conflict
+from nightingale_hub.service import Context
+from nightingale_hub.services.metering.beats import Beats
+from nightingale_hub.services.metering.health import Watch
+from nightingale_hub.services.metering.rules import BOOT_CHANGED, READY, Beat, is_newer
+from nightingale_hub.services.metering.segments import (
+    Metered,
+    find_metered,
+    list_metered,
+    store,
+)
+
+CHECKPOINT_US = 10 * US_PER_S
+# A transaction that set gone_us may commit this much after the time that it wrote.
+LATE_COMMIT_US = 60 * US_PER_S
+
+log = logging.getLogger("nightingale")
+
+
+class Meter:
+    """Turns record and beats into segments; what it loses when killed, the database has."""
+
+    def __init__(self, context: Context, clock: Callable[[], int] = now_us) -> None:
+        """Start knowing nothing but *context*'s database."""
+        self.beats = Beats()
+        self.watch = Watch(clock)
+        self._context = context
+        self._clock = clock
+        self._writing = asyncio.Lock()
+        self._settled_us = 0
+        self._checkpoint_us = 0
+
+    async def step(self) -> None:
+        """Read the record, store what opened or ended, ask each server; a checkpoint every 10 s."""
+        at_us = self._clock()
+        metered = await self._context.read(lambda conn: list_metered(conn, self._settled_us))
+        self.watch.ask(each.row for each in metered)
+        is_due = at_us - self._checkpoint_us >= CHECKPOINT_US
+        proofs = self.beats.proofs
+        await self._store(
+            [
+                each.row.id
+                for each in metered
+                if (each.changes(proofs) if is_due else each.needs_writing(proofs))
+            ]
+        )
+        if is_due:
+            self._checkpoint_us = at_us
+        self._settled_us = at_us - LATE_COMMIT_US
+        self.beats.forget_all_but({each.row.id for each in metered})
+
+    async def take(self, instance_id: str, beat: Beat) -> None:
+        """Take *beat* of an instance. A new boot is stored before this returns.
+
+        Raises `Conflict` for a boot that is not metered: one that ended, or is not newer.
+        """
+        metered = await self._context.read(lambda conn: find_metered(conn, instance_id))
+        assert metered is not None, "its credential was found in its record"
+        if self._is_present(metered, beat):
+            self.beats.keep(instance_id, beat)
+            return
+        proof = self.beats.with_beat(instance_id, beat)
+        if not is_newer(metered.record, metered.after(self.beats.proofs), proof):
+            raise Conflict(
+                f"boot {beat.boot_id} of instance {instance_id} is not metered: it ended, or "
+                "another boot runs"
+            )
+        log.warning("instance %s runs a new boot, %s", instance_id, beat.boot_id)
+        self.beats.keep(instance_id, beat)
+        await self._store([instance_id])
+
+    async def list_live(self, owner: str | None) -> list[tuple[Metered, int | None]]:
+        """Return each instance of *owner* (None: everyone) that is not gone, and its last proof."""
+        metered = await self._context.read(lambda conn: list_metered(conn, self._clock()))
+        live = []
+        for each in metered:
+            if owner is None or each.row.owner == owner:
+                proofs = self.beats.proofs.get(each.row.id, {}).values()
+                stored = [segment.seen_us for segment in each.segments]
+                seen = [*stored, *(proof.seen_us for proof in proofs)]
+                live.append((each, max(seen, default=None)))
+        return live
+
+    def _is_present(self, metered: Metered, beat: Beat) -> bool:
+        # Beats go on while a stop is carried out; they then prove the allocation only.
+        ready = [each for each in metered.after(self.beats.proofs) if each.meter == READY]
+        if not ready:
+            return bool(beat.boot_id == metered.row.boot_id)
+        return any(each.boot_id == beat.boot_id and each.cause != BOOT_CHANGED for each in ready)
+
+    async def _store(self, instance_ids: list[str]) -> None:
+        if not instance_ids:
+            return
+        async with self._writing:
+            proofs = {key: dict(each) for key, each in self.beats.proofs.items()}
+            await self._context.write(lambda conn: store(conn, instance_ids, proofs))

@@ -1,0 +1,117 @@
+"""The segment table, and the part of the instance record that the meter reads.
+
+Only metering writes segments, one write at a time. A row that has an end is left as it is, even
+by a statement that comes late.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+
+from nightingale_hub.instances import State
+from nightingale_hub.services.metering.rules import (
+    ALLOCATED,
+    Proof,
+    Record,
+    Segment,
+    find_changes,
+    is_checkpoint,
+)
+from nightingale_hub.tables import instance, segment
+
+Proofs = Mapping[str, Mapping[str, Proof]]  # by instance id, then by boot id
+
+
+@dataclass(frozen=True)
+class Metered:
+    """An instance, with the segments that are stored for it."""
+
+    row: Row[Any]
+    segments: tuple[Segment, ...]
+
+    @property
+    def record(self) -> Record:
+        """What the meter needs of the row."""
+        return Record(
+            boot_id=self.row.boot_id,
+            allocated_us=self.row.allocated_us,
+            ready_us=self.row.ready_us,
+            stop_accepted_us=self.row.stop_accepted_us,
+            gone_us=self.row.gone_us,
+        )
+
+    def changes(self, proofs: Proofs) -> dict[tuple[str, str], Segment]:
+        """Return what *proofs* and the record change in the stored segments."""
+        return find_changes(self.record, proofs.get(self.row.id, {}).values(), self.segments)
+
+    def after(self, proofs: Proofs) -> tuple[Segment, ...]:
+        """Return the segments as they are once `changes` is stored."""
+        stored = {each.key: each for each in self.segments}
+        return tuple({**stored, **self.changes(proofs)}.values())
+
+    def needs_writing(self, proofs: Proofs) -> bool:
+        """Tell whether a segment opened or ended: more than what a checkpoint would add."""
+        stored = {each.key: each for each in self.segments}
+        return any(
+            not is_checkpoint(stored.get(key), each) for key, each in self.changes(proofs).items()
+        )
+
+
+def list_metered(conn: Connection, since_us: int) -> list[Metered]:
+    """Return each instance that is not gone, or went after *since_us* and is still open here."""
+    is_closed = exists().where(
+        segment.c.instance_id == instance.c.id,
+        segment.c.meter == ALLOCATED,
+        segment.c.end_us.is_not(None),
+    )
+    # Both meters of an instance that is gone end in one transaction, so one stands for both.
+    went = and_(instance.c.gone_us >= since_us, ~is_closed)
+    return _list(conn, or_(instance.c.actual != State.STOPPED, went))
+
+
+def find_metered(conn: Connection, instance_id: str) -> Metered | None:
+    """Return one instance, or None."""
+    return next(iter(_list(conn, instance.c.id == instance_id)), None)
+
+
+def store(conn: Connection, instance_ids: Collection[str], proofs: Proofs) -> int:
+    """Bring the segments of the named instances up to date; return how many rows were written.
+
+    Reads record and segments anew in *conn*'s transaction, so it may be repeated at any time.
+    """
+    written = 0
+    for each in _list(conn, instance.c.id.in_(instance_ids)):
+        for changed in each.changes(proofs).values():
+            _put(conn, each.row.id, changed)
+            written += 1
+    return written
+
+
+def _list(conn: Connection, condition: Any) -> list[Metered]:
+    rows = conn.execute(select(instance).where(condition).order_by(instance.c.created_us)).all()
+    chosen = select(instance.c.id).where(condition)
+    stored: dict[str, list[Segment]] = defaultdict(list)
+    for row in conn.execute(
+        select(segment).where(segment.c.instance_id.in_(chosen)).order_by(segment.c.id)
+    ):
+        stored[row.instance_id].append(
+            Segment(row.meter, row.boot_id, row.start_us, row.seen_us, row.end_us, row.cause)
+        )
+    return [Metered(row, tuple(stored[row.id])) for row in rows]
+
+
+def _put(conn: Connection, instance_id: str, changed: Segment) -> None:
+    key = and_(
+        segment.c.instance_id == instance_id,
+        segment.c.meter == changed.meter,
+        segment.c.boot_id == changed.boot_id,
+    )
+    values = asdict(changed)
+    known = conn.execute(select(segment.c.id).where(key)).first()
+    if known is None:
+        conn.execute(insert(segment).values(instance_id=instance_id, **values))
+    else:
+        conn.execute(update(segment).where(key, segment.c.end_us.is_(None)).values(**values))

@@ -1,0 +1,79 @@
+"""A service's real routes over a real socket, with a stand-in for the hub's word on tokens."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application
+
+from nightingale_hub.clock import now_us
+from nightingale_hub.database import Database
+from nightingale_hub.lease import take_lease
+from nightingale_hub.service import Context, Service
+from nightingale_hub.settings import NightingaleHub
+
+TOKENS = {
+    "console-token": {"kind": "service", "name": "console"},
+    "billing-token": {"kind": "service", "name": "billing"},
+    "alice-token": {"kind": "user", "name": "alice"},
+}
+
+
+class HubThatKnowsTokens:
+    """The hub's answer to whose a token is."""
+
+    async def user_for_token(self, token: str, **_: Any) -> dict[str, Any] | None:
+        return TOKENS.get(token)
+
+
+@dataclass
+class Client:
+    """Asks the service's API with a token."""
+
+    http: httpx.AsyncClient
+
+    async def get(self, path: str, token: str = "console-token", **query: Any) -> httpx.Response:
+        return await self.http.get(f"api/{path}", params=query, headers=_bearer(token))
+
+    async def post(self, path: str, token: str, **content: Any) -> httpx.Response:
+        return await self.http.post(f"api/{path}", headers=_bearer(token), **content)
+
+
+def make_context(service: str, database: Database) -> Context:
+    """Return the context of a process of *service* that has just taken the lease."""
+    epoch = database.transact(lambda conn: take_lease(conn, service, "test", now_us()))
+    return Context(service, NightingaleHub(), database, epoch)
+
+
+@asynccontextmanager
+async def serving(
+    name: str, database: Database, make: Callable[[Context], Service]
+) -> AsyncIterator[tuple[Client, Service]]:
+    """Serve what *make* returns, without its loops: a test runs their steps itself."""
+    context = make_context(name, database)
+    service = make(context)
+    application = Application(
+        [(context.prefix + path, handler, kwargs) for path, handler, kwargs in service.routes],
+        context=context,
+        hub_auth=HubThatKnowsTokens(),
+    )
+    server = HTTPServer(application)
+    socket, port = bind_unused_port()
+    server.add_sockets([socket])
+    url = f"http://127.0.0.1:{port}{context.prefix}"
+    try:
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            yield Client(http), service
+    finally:
+        server.stop()
+        await server.close_all_connections()
+        if service.on_stop is not None:
+            await service.on_stop()
+
+
+def _bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
