@@ -12,7 +12,7 @@ from pathlib import Path
 from environment.interpreter import is_open_to_all
 
 COPIES = Path("/var/lib/nightingale-hub")
-_OWN_TO_EACH_TREE = {".git", ".venv", ".demo", "build", "node_modules", "__pycache__"}
+_OWN_TO_EACH_TREE = {".git", ".venv", ".hypothesis", "build", "node_modules", "__pycache__"}
 
 
 def find_home(root: Path) -> Path:
@@ -28,9 +28,9 @@ def sync_copy(root: Path, home: Path) -> int:
     What belongs to one tree (environment, state, caches) is neither copied nor removed.
     """
     home.mkdir(parents=True, exist_ok=True)
-    wanted = set(_list_files(root))
+    wanted = set(list_files(root))
     changed = 0
-    for stale in set(_list_files(home)) - wanted:
+    for stale in set(list_files(home)) - wanted:
         (home / stale).unlink()
         changed += 1
     for name in wanted:
@@ -40,16 +40,21 @@ def sync_copy(root: Path, home: Path) -> int:
     return changed
 
 
-def _list_files(root: Path) -> list[Path]:
+def list_files(root: Path) -> list[Path]:
+    """Return the files that a clone of *root* has, relative to it: no state, cache or build."""
     found = []
     for folder, folders, files in os.walk(root):
-        folders[:] = [
-            name
-            for name in folders
-            if name not in _OWN_TO_EACH_TREE and not name.endswith((".egg-info", "_cache"))
-        ]
+        folders[:] = [name for name in folders if not _belongs_to_one_tree(name)]
         found += [Path(folder, name).relative_to(root) for name in files]
     return found
+
+
+def _belongs_to_one_tree(folder: str) -> bool:
+    return (
+        folder in _OWN_TO_EACH_TREE
+        or folder.startswith(".demo")
+        or folder.endswith((".egg-info", "_cache"))
+    )
 
 
 def _copy_if_changed(source: Path, target: Path) -> bool:

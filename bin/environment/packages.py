@@ -89,14 +89,15 @@ def ensure_environment(home: Path, groups: set[str]) -> None:
     groups = groups | set(stamp.groups if stamp else ())
     lacking = stamp.lacking if stamp else []
     missing = [package for package in debian.list_wanted(groups) if package not in lacking]
-    if stamp == Stamp(python, inputs, sorted(groups), lacking) and not missing:
+    wanted = Stamp(python, inputs, sorted(groups), lacking + debian.install(missing, "this"))
+    if stamp == wanted:
         return
-    lacking = lacking + debian.install(missing, "this")
     if stamp is None:
         _make_venv(venv)
-    (venv / "stamp.json").unlink(missing_ok=True)
-    _install_packages(home, venv, groups)
-    save_stamp(venv, Stamp(python, inputs, sorted(groups), lacking))
+    if stamp is None or (stamp.inputs, stamp.groups) != (wanted.inputs, wanted.groups):
+        (venv / "stamp.json").unlink(missing_ok=True)
+        _install_packages(home, venv, groups)
+    save_stamp(venv, wanted)
 
 
 def _make_venv(venv: Path) -> None:
