@@ -18,6 +18,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    func,
 )
 
 metadata = MetaData(
@@ -239,5 +240,10 @@ audit_event = Table(
     Column("executable", Text, nullable=False),
     Column("errno", Integer, nullable=False),
     Index(None, "owner", "at_us"),
-    Index(None, "dataset", "path"),
+)
+# A path may be longer than what PostgreSQL lets an index entry be.
+Index(
+    "ix_audit_event_dataset_path",
+    audit_event.c.dataset,
+    func.substr(audit_event.c.path, 1, 200),
 )

@@ -6,11 +6,12 @@ truth: `rebuild` makes the index anew from them alone.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, tuple_, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from nightingale_hub.service import Context
 from nightingale_hub.services.audit.batch import hash_lines, unpack
@@ -22,6 +23,8 @@ from nightingale_hub.tables import audit_batch, audit_event
 log = logging.getLogger("nightingale")
 BATCHES_PER_LOOK = 32
 
+Key = tuple[str, int]  # stream id, first seq
+
 
 class Index:
     """Follows the stored batches."""
@@ -30,27 +33,28 @@ class Index:
         """Read *segments* and write the database of *context*."""
         self._context = context
         self._segments = segments
-        self._damaged: set[tuple[str, int]] = set()
+        self._damaged: set[Key] = set()
 
     async def step(self) -> None:
-        """Index every batch that is not yet."""
-        while rows := await self._context.read(self._list_missing):
+        """Index every batch that is not yet; one that fails does not hold up the others."""
+        failed: dict[Key, SQLAlchemyError] = {}
+        while rows := await self._context.read(
+            partial(_list_missing, but={*failed, *self._damaged})
+        ):
             for row in rows:
+                key = (row.stream_id, row.first_seq)
                 try:
                     events = await asyncio.to_thread(load_events, self._segments, row)
+                    await self._context.write(partial(insert_events, row=row, events=events))
                 except DamagedFrame as error:
-                    # The others go on; this one is told once per process.
-                    log.critical("audit batch %s from %d: %s", row.stream_id, row.first_seq, error)
-                    self._damaged.add((row.stream_id, row.first_seq))
-                    continue
-                await self._context.write(partial(insert_events, row=row, events=events))
-
-    def _list_missing(self, conn: Connection) -> list[Row[Any]]:
-        query = select(audit_batch).where(audit_batch.c.is_indexed.is_(False))
-        if self._damaged:
-            key = tuple_(audit_batch.c.stream_id, audit_batch.c.first_seq)
-            query = query.where(key.not_in(sorted(self._damaged)))
-        return list(conn.execute(query.order_by(audit_batch.c.received_us).limit(BATCHES_PER_LOOK)))
+                    # Told once per process: no retry mends a file.
+                    log.critical("audit batch %s from %d: %s", *key, error)
+                    self._damaged.add(key)
+                except SQLAlchemyError as error:
+                    log.error("audit batch %s from %d was not indexed", *key)
+                    failed[key] = error
+        for error in failed.values():
+            raise error
 
 
 def load_events(segments: Segments, row: Row[Any]) -> list[Event]:
@@ -74,6 +78,14 @@ def insert_events(conn: Connection, row: Row[Any], events: Sequence[Event]) -> N
     ).rowcount
     if flagged == 1:
         conn.execute(insert(audit_event), [_to_row(row.stream_id, event) for event in events])
+
+
+def _list_missing(conn: Connection, but: Collection[Key]) -> list[Row[Any]]:
+    query = select(audit_batch).where(audit_batch.c.is_indexed.is_(False))
+    if but:
+        key = tuple_(audit_batch.c.stream_id, audit_batch.c.first_seq)
+        query = query.where(key.not_in(sorted(but)))
+    return list(conn.execute(query.order_by(audit_batch.c.received_us).limit(BATCHES_PER_LOOK)))
 
 
 def _to_row(stream_id: str, event: Event) -> dict[str, Any]:

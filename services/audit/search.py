@@ -7,15 +7,28 @@ one before, so rows that arrive meanwhile move nothing.
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Text,
+    and_,
+    func,
+    literal_column,
+    select,
+    tuple_,
+)
 
 from nightingale_hub.errors import BadInput
 from nightingale_hub.tables import audit_event, audit_stream
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
+HEAD_CHARACTERS = 200
 
 _columns = audit_event.c
+# Written out, for an expression with bound parameters is not the one that was indexed.
+_indexed_head = literal_column(f"substr(audit_event.path, 1, {HEAD_CHARACTERS})", Text)
 
 
 @dataclass(frozen=True)
@@ -111,7 +124,9 @@ def summarise(conn: Connection, filters: Filters) -> dict[str, int | None]:
 
 def _match_path(path: str) -> ColumnElement[bool]:
     if not path.endswith("*"):
-        return _columns.path == path
+        is_head = _indexed_head == path[:HEAD_CHARACTERS]
+        # The whole of a shorter path is its head.
+        return is_head if len(path) < HEAD_CHARACTERS else and_(is_head, _columns.path == path)
     # LIKE would give `_` and `%` a meaning, and takes `CT` for `ct` on SQLite.
     prefix = path[:-1]
     return func.substr(_columns.path, 1, len(prefix)) == prefix
