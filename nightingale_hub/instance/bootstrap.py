@@ -7,7 +7,7 @@ written down here: the environment in it is the server's secret.
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class Boot:
 
     hub_url: str
     instance_id: str
-    nonce: str
+    nonce: str = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Launch:
 
     owner: str
     command: list[str]
-    environment: dict[str, str]
+    environment: dict[str, str] = field(repr=False)
     home: Path
     system_user: str | None
     vcpus: int | None
     datasets: list[dict[str, Any]]
     spool_limit_bytes: int
-    credential: str
+    credential: str = field(repr=False)
     api_nonce: str
     audit_url: str
     metering_url: str

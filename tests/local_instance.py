@@ -1,0 +1,303 @@
+"""A local instance under test: a hub that it boots from, and a server that does as it is told."""
+
+import http.server
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nightingale_hub.durable import find_json, save_json
+from nightingale_hub.instance.detach import find_pids
+from nightingale_hub.processes import Identity, list_descendants, list_marked, send_signal
+
+IS_ROOT = os.geteuid() == 0
+needs_root = pytest.mark.skipif(
+    not IS_ROOT, reason="only root can give an instance another user and namespaces of its own"
+)
+SYSTEM_USER = "nh-7e577e57"
+NOBODY = 65534
+
+# Stands in for jupyterhub-singleuser: answers on its port, and runs what a test asks it to.
+SERVER = """
+import http.server, json, os, subprocess, sys, urllib.parse
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path, _, asked = self.path.partition("?")
+        if path.endswith("/sh"):
+            done = subprocess.run(["sh", "-c", urllib.parse.unquote(asked)], text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            answer = {"status": done.returncode, "output": done.stdout}
+        else:
+            answer = {"uid": os.getuid(), "environment": dict(os.environ), "pid": os.getpid(),
+                      "arguments": sys.argv[1:], "cpus": len(os.sched_getaffinity(0))}
+        body = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *arguments):
+        pass
+
+port = urllib.parse.urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"]).port
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+class HubOnLoopback(http.server.ThreadingHTTPServer):
+    """Plays the hub to one instance: a bootstrap that works once, beats, silence otherwise."""
+
+    daemon_threads = True
+
+    def __init__(self, nonce: str, launch: dict[str, Any]) -> None:
+        super().__init__(("127.0.0.1", 0), _HubHandler)
+        self.nonce: str | None = nonce
+        self.launch = launch
+        self.refusals_before_answer = 0
+        self.bootstraps: list[dict[str, Any]] = []
+        self.beats: list[dict[str, Any]] = []
+        self.takes_records = True
+        self.records_until = 0
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/"
+
+    def take_records(self, last_seq: int) -> tuple[int, Any]:
+        if not self.takes_records:
+            return 503, {}
+        self.records_until = last_seq
+        return 200, {"ack": last_seq}
+
+    def answer(self, path: str, body: dict[str, Any], credential: str) -> tuple[int, Any]:
+        if path.endswith("/beat"):
+            self.beats.append({**body, "credential": credential})
+            return 200, {}
+        if not path.endswith("/bootstrap"):
+            return 503, {}
+        if self.refusals_before_answer > 0:
+            self.refusals_before_answer -= 1
+            return 503, {"error": {"code": "unavailable", "message": "not yet"}}
+        self.bootstraps.append(body)
+        if body["nonce"] != self.nonce:
+            return 403, {"error": {"code": "not_allowed", "message": "that nonce was burned"}}
+        self.nonce = None
+        services = {
+            f"{name}_url": f"{self.url}services/{name}/api/"
+            for name in ("audit", "metering", "console")
+        }
+        return 200, {**self.launch, **services}
+
+
+class _HubHandler(http.server.BaseHTTPRequestHandler):
+    server: HubOnLoopback
+
+    def do_POST(self) -> None:
+        raw = self.rfile.read(int(self.headers["Content-Length"]))
+        credential = self.headers.get("Authorization", "")
+        if self.path.endswith("/batches"):
+            status, answer = self.server.take_records(int(self.headers["X-Last-Seq"]))
+        else:
+            status, answer = self.server.answer(self.path, json.loads(raw), credential)
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+class LocalInstance:
+    """One instance, with the verbs that Terraform uses and a way to look into it."""
+
+    def __init__(self, state: Path, uid: int | None = None) -> None:
+        self.uid = uid
+        self.directory = state / "instances" / f"i-{os.urandom(6).hex()}"
+        self.home = state / "homes" / "alice"
+        self.data = state / "closed" / "scans"
+        for path in (self.directory, self.home.parent, self.data):
+            path.mkdir(parents=True)
+        # What protects a file here is its own directory, not one above.
+        state.chmod(0o755)
+        self.directory.chmod(0o700)
+        self.data.parent.chmod(0o700)
+        (self.data / "scan.txt").write_text("a scan\n")
+        self.hub = HubOnLoopback("nonce-1", self._make_launch())
+        boot = {"hub_url": self.hub.url, "instance_id": self.directory.name, "nonce": "nonce-1"}
+        save_json(self.directory / "boot.json", boot)
+        if uid is not None:
+            subprocess.run(["chown", "-R", f"{uid}:{uid}", str(state)], check=True)
+
+    def _make_launch(self) -> dict[str, Any]:
+        return {
+            "owner": "alice",
+            "server_name": "",
+            "cmd": [sys.executable, "-c", SERVER],
+            "args": ["--from-the-spawner"],
+            "env": {"JUPYTERHUB_SERVICE_PREFIX": "/user/alice/", "GIVEN_BY_HUB": "yes"},
+            "home": str(self.home),
+            "system_user": SYSTEM_USER if IS_ROOT and self.uid is None else None,
+            "cpus": 1,
+            "datasets": [],
+            "credential": "c0ffee",
+            "api_nonce": "a-nonce-for-the-api",
+        }
+
+    def start(self, verb: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "nightingale_hub.instance.local", verb],
+            env=os.environ
+            | {
+                "NIGHTINGALE_INSTANCE_DIR": str(self.directory),
+                "NIGHTINGALE_HOME_DIR": str(self.home),
+                "SECRET_OF_THE_HUB": "must not leak",
+            }
+            | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            user=self.uid,
+            group=self.uid,
+            extra_groups=None if self.uid is None else [],
+        )
+
+    def run(self, verb: str, **environment: str) -> tuple[int, str]:
+        with self.start(verb, **environment) as process:
+            output, _ = process.communicate(timeout=60)
+        return process.returncode, output
+
+    def up(self) -> None:
+        status, output = self.run("up")
+        assert status == 0, output
+
+    def up_and_serving(self) -> dict[str, Any]:
+        self.up()
+        return self.wait_for_server()
+
+    def down(self) -> None:
+        status, output = self.run("down")
+        assert status == 0, output
+
+    @property
+    def agent(self) -> Identity:
+        pids = find_pids(self.directory)
+        assert pids is not None
+        return pids.agent
+
+    @property
+    def keeper(self) -> Identity:
+        pids = find_pids(self.directory)
+        assert pids is not None and pids.keeper is not None
+        return pids.keeper
+
+    @property
+    def log(self) -> str:
+        path = self.directory / "agent.log"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = json.loads(self.shell('cat "$NIGHTINGALE_STATUS_FILE"')[1])
+        return status
+
+    def get(self, path: str) -> dict[str, Any]:
+        port = self.hub.bootstraps[0]["port"]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=30) as answer:
+            facts: dict[str, Any] = json.load(answer)
+        return facts
+
+    def wait_for_server(self) -> dict[str, Any]:
+        def ask() -> dict[str, Any] | None:
+            try:
+                return self.get("") if self.hub.bootstraps else None
+            except OSError:
+                return None
+
+        return wait_for(ask, lambda: self.log)
+
+    def shell(self, command: str) -> tuple[int, str]:
+        """Run *command* as the researcher, inside the instance."""
+        answer = self.get(f"sh?{urllib.parse.quote(command)}")
+        return answer["status"], answer["output"]
+
+    def find_part(self, module: str) -> Identity | None:
+        """Return the agent's child that runs *module*."""
+        for each in list_descendants(self.agent.pid):
+            command = Path(f"/proc/{each.pid}/cmdline").read_bytes().split(b"\0")
+            if module.encode() in command:
+                return each
+        return None
+
+    def list_leftovers(self) -> list[Identity]:
+        return list_marked("NIGHTINGALE_INSTANCE_ID", self.directory.name)
+
+    def close(self) -> None:
+        """End all that is left, then fail if `down` had not ended it itself."""
+        try:
+            self.down()
+            left = self.list_leftovers()
+            mounts = Path("/proc/self/mountinfo").read_text()
+            for each in left:
+                send_signal(each, signal.SIGKILL)
+            assert left == []
+            assert str(self.directory) not in mounts
+            assert not (self.directory / "room").exists()
+        finally:
+            self.hub.shutdown()
+            self.hub.server_close()
+
+
+def wait_for(
+    look: Callable[[], Any], explain: Callable[[], str] = lambda: "", timeout_s: float = 20
+) -> Any:
+    """Return what *look* returns once that is true; fail with *explain* after *timeout_s*."""
+    deadline = time.monotonic() + timeout_s
+    while not (seen := look()):
+        assert time.monotonic() < deadline, explain() or "it did not come true"
+        time.sleep(0.02)
+    return seen
+
+
+@contextmanager
+def local_instance(uid: int | None = None) -> Iterator[LocalInstance]:
+    """Yield an instance that is not up yet, run by *uid* (this user when None)."""
+    state = Path(tempfile.mkdtemp(prefix="nightingale-test-"))
+    instance = LocalInstance(state, uid)
+    try:
+        yield instance
+        instance.close()
+    finally:
+        for each in instance.list_leftovers():
+            send_signal(each, signal.SIGKILL)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+@contextmanager
+def system_user() -> Iterator[str]:
+    """Remove the tests' system user at the end."""
+    try:
+        yield SYSTEM_USER
+    finally:
+        if IS_ROOT and SYSTEM_USER in {entry.pw_name for entry in pwd.getpwall()}:
+            subprocess.run(["userdel", SYSTEM_USER], check=True, capture_output=True)
+
+
+def read_nonce(instance: LocalInstance) -> object:
+    return (find_json(instance.directory / "boot.json") or {}).get("nonce")
