@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from nightingale_hub.instances import State
-from nightingale_hub.services.metering.probe import probe
+from nightingale_hub.probe import probe
 
 
 @dataclass
