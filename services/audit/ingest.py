@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tornado.web import stream_request_body
 
 from nightingale_hub.auth import ServiceHandler
-from nightingale_hub.errors import BadInput, NotAllowed, TooLarge, Unavailable
+from nightingale_hub.errors import BadInput, NightingaleError, NotAllowed, TooLarge, Unavailable
 from nightingale_hub.services.audit.batch import MAX_PAYLOAD_BYTES, Batch, receive
 from nightingale_hub.services.audit.stream import Ack, Contradiction, Gap, parse_stream_id
 from nightingale_hub.services.audit.writer import Writer
@@ -32,29 +32,39 @@ class BatchHandler(ServiceHandler):
         self._decoding = decoding
         self._chunks: list[bytes] = []
         self._size = 0
+        self._refusal: NightingaleError | None = None
 
     async def prepare(self) -> None:
-        """Refuse who may not write this stream, and what is too large, before the body."""
-        try:
-            instance = await self.require_instance()
-        except SQLAlchemyError as error:
-            raise Unavailable("the database does not answer; send the batch again") from error
+        """Find out who sends, and whether they may, before a byte of the body is kept."""
         self._stream_id = self.path_args[0]
-        instance_id, _ = parse_stream_id(self._stream_id)
-        if instance_id != instance.id:
-            raise NotAllowed("this credential is of another instance than this stream")
-        self._instance = instance
-        self._check_size(self._parse_number("Content-Length", 0))
+        try:
+            instance_id, _ = parse_stream_id(self._stream_id)
+            self._instance = await self.require_instance()
+            if instance_id != self._instance.id:
+                raise NotAllowed("this credential is of another instance than this stream")
+        except NightingaleError as error:
+            self._refusal = error
+        except SQLAlchemyError as error:
+            log.error("the credential of %s was not checked: %s", self._stream_id, error)
+            self._refusal = Unavailable("the database does not answer; send the batch again")
 
     def data_received(self, chunk: bytes) -> None:
-        """Keep *chunk* while the body is not too large."""
+        """Keep *chunk*, unless it is refused anyway.
+
+        A refused body is read to its end: a sender that still writes would lose the answer.
+        """
         self._size += len(chunk)
-        if self._size <= MAX_PAYLOAD_BYTES:
+        if self._size > MAX_PAYLOAD_BYTES:
+            self._chunks.clear()
+        elif self._refusal is None:
             self._chunks.append(chunk)
 
     async def post(self, _stream_id: str) -> None:
         """Reply `{"ack": n}` once every line up to n is durable."""
-        self._check_size(self._size)
+        if self._refusal is not None:
+            raise self._refusal
+        if self._size > MAX_PAYLOAD_BYTES:
+            raise TooLarge("the batch is larger than 4 MiB; send fewer lines at once")
         if self.request.headers.get("Content-Encoding") != "zstd":
             raise BadInput("send the lines with Content-Encoding: zstd")
         batch = Batch(
@@ -93,14 +103,8 @@ class BatchHandler(ServiceHandler):
         self.set_status(409)
         self.reply({"error": {"code": code, "message": message, **values}})
 
-    def _check_size(self, size: int) -> None:
-        if size > MAX_PAYLOAD_BYTES:
-            raise TooLarge("the batch is larger than 4 MiB; send fewer lines at once")
-
-    def _parse_number(self, header: str, fallback: int | None = None) -> int:
+    def _parse_number(self, header: str) -> int:
         text = self.request.headers.get(header, "")
         if text.isascii() and text.isdigit() and len(text) <= 18:
             return int(text)
-        if not text and fallback is not None:
-            return fallback
         raise BadInput(f"the header {header} must be a whole number")
