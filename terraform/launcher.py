@@ -46,6 +46,7 @@ class Launcher:
         signal.signal(signal.SIGINT, self._cancel)
         signal.signal(signal.SIGTERM, self._cancel)
         os.setsid()
+        os.umask(0o077)  # the state is plain text
         become_subreaper()
         self._redirect()
         identity = find_identity(os.getpid())

@@ -69,9 +69,8 @@ class Run:
         self.action = directory.name.rpartition("-")[2]
         self._process = process
 
-    @property
-    def phase(self) -> Phase:
-        """How far it is now; reads the directory and /proc.
+    def look(self) -> Phase:
+        """Return how far it is now, from its directory and /proc.
 
         A run whose launcher has not shown up is revoked here: it will not start any more.
         """
@@ -95,7 +94,7 @@ class Run:
             if self._reap() is not None:
                 break
             await asyncio.sleep(POLL_S / 5)
-        if self.phase is Phase.UNKNOWN:
+        if self.look() is Phase.UNKNOWN:
             raise TerraformFailed(
                 f"the launcher of {self.directory} did not start; see journal.ndjson there"
             )
@@ -111,7 +110,7 @@ class Run:
         errors: list[str] = []
         steps = 0
         while True:
-            is_over = self.phase is not Phase.RUNNING
+            is_over = self.look() is not Phase.RUNNING
             for event in journal.read_events():
                 if event.error is not None:
                     errors.append(event.error)
@@ -121,6 +120,9 @@ class Run:
                     told = steps
                     save_text(told_path, str(told))
             if is_over:
+                if self._process is not None:
+                    # Its status is its last act; it must not stay behind as a zombie.
+                    await asyncio.to_thread(self._process.wait)
                 return Result(self._find_status(), errors)
             await asyncio.sleep(POLL_S)
 

@@ -81,9 +81,9 @@ class Workspace:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     async def _ensure_over(self, run: Run) -> None:
-        if run.phase is Phase.RUNNING:
+        if run.look() is Phase.RUNNING:
             raise Conflict(f"terraform {run.action} still runs in {self.directory}; wait for it")
-        if run.phase is Phase.UNKNOWN and not await run.end_leftovers(LEFTOVERS_END_WITHIN_S):
+        if run.look() is Phase.UNKNOWN and not await run.end_leftovers(LEFTOVERS_END_WITHIN_S):
             raise Conflict(f"a killed terraform {run.action} of {self.directory} is not gone yet")
         # Terraform's own lock died with it; what it wrote about the holder would only mislead.
         (self.directory / ".terraform.tfstate.lock.info").unlink(missing_ok=True)
@@ -92,7 +92,8 @@ class Workspace:
         runs = self._list_runs()
         number = int(runs[-1].name.partition("-")[0]) + 1 if runs else 1
         directory = self.directory / "runs" / f"{number:06d}-{action}"
-        directory.mkdir(mode=0o700, parents=True)
+        for each in (self.directory, directory.parent, directory):
+            each.mkdir(mode=0o700, parents=True, exist_ok=each != directory)
         return directory
 
     def _list_runs(self) -> list[Path]:

@@ -230,7 +230,8 @@ class LocalInstance:
             except OSError:
                 return None
 
-        return wait_for(ask, lambda: self.log)
+        facts: dict[str, Any] = wait_for(ask, lambda: self.log)
+        return facts
 
     def shell(self, command: str) -> tuple[int, str]:
         """Run *command* as the researcher, inside the instance."""
