@@ -63,7 +63,8 @@ class Servers:
 class Part:
     """A service that answers what *answers* says: path pattern to a body, or a function of it.
 
-    `fault` is None, "down" (hangs up), "slow" (no answer), "broken" (500) or "nonsense".
+    `fault` is None, "down" (hangs up), "slow" (no answer), "broken" (500) or "nonsense";
+    `location` sends everyone elsewhere.
     """
 
     def __init__(self, servers: Servers, prefix: str) -> None:
@@ -72,6 +73,7 @@ class Part:
         self.tokens: list[str] = []
         self.fault: str | None = None
         self.status = 200
+        self.location: str | None = None
         self.port = servers.serve(Application([(f"{prefix}(.*)", _PartHandler, {"part": self})]))
 
     def reset(self) -> None:
@@ -103,6 +105,9 @@ class _PartHandler(RequestHandler):
         if part.fault == "broken":
             self.set_status(500)
             self.finish("Traceback (most recent call last): secret")
+            return
+        if part.location is not None:
+            self.redirect(part.location)
             return
         if part.fault == "nonsense":
             self.finish("<html>not JSON")

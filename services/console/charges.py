@@ -11,6 +11,10 @@ from nightingale_hub.errors import BadInput
 from nightingale_hub.services.console.parts import Parts
 
 MAX_MONTHS = 24
+LINE = (
+    "line_id instance_id server_name size start_us end_us seconds nano_usd_per_hour "
+    "amount_micro_usd state"
+).split()
 
 
 def month_of(at_us: int) -> str:
@@ -63,7 +67,8 @@ async def gather_charges(
         "posted_micro_usd": posted_micro_usd,
         "running_micro_usd": running_micro_usd,
         "total_micro_usd": posted_micro_usd + running_micro_usd,
-        "lines": [*posted.values(), *running],
+        # A line that still runs has no number, no start and no end yet.
+        "lines": [{key: each.get(key) for key in LINE} for each in (*posted.values(), *running)],
     }
 
 

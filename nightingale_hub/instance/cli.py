@@ -1,0 +1,256 @@
+"""`nightingale`: the instance, its cost and its stop, from a terminal or a script.
+
+It asks the console and prints; it decides nothing. Results go to stdout, all else to stderr;
+with --json stdout has one JSON object, also for an error. Exit codes are those of errors.py.
+"""
+
+import argparse
+import io
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, NoReturn
+
+from nightingale_hub.clock import US_PER_S, format_time, now_us
+from nightingale_hub.errors import BadInput, NightingaleError, NotFound
+from nightingale_hub.instance import report
+from nightingale_hub.instance.console_client import ConsoleClient
+from nightingale_hub.text import visible
+
+STATUS_FILE_NAME = "NIGHTINGALE_STATUS_FILE"
+FINAL_COST_WITHIN_S = 5.0
+INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+UNITS_S = {"m": 60, "h": 3600, "d": 86400}
+EPILOG = """\
+exit codes: 0 done, 2 bad input or not in an instance, 3 not allowed, 4 nothing there,
+5 conflict, 6 the hub or a part of it does not answer, 130 interrupted, 141 broken pipe
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise `BadInput` with argparse's *message* and where to read more."""
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+
+class ShowVersion(argparse.Action):
+    """Looks the version up only when it is asked for: that takes longer than the rest."""
+
+    def __call__(self, *_: object, **__: object) -> None:
+        """Print the version and exit."""
+        from importlib.metadata import version
+
+        print(f"nightingale {version('nightingale-hub')}")
+        raise SystemExit(0)
+
+
+def build_parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(
+        prog="nightingale",
+        description="See and stop the instance that this runs in, and see what it costs.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace, ConsoleClient], None], text: str) -> Any:
+        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+        command.add_argument(
+            "--timeout",
+            type=_parse_timeout,
+            default=10.0,
+            metavar="S",
+            help="seconds to wait for the hub (default: 10)",
+        )
+        command.set_defaults(run=run)
+        return command
+
+    add("status", run_status, "show the instance, its cost, its audit and its datasets")
+    cost = add("cost", run_cost, "show what you were charged, per instance, and the sum")
+    cost.add_argument(
+        "--since",
+        metavar="WHEN",
+        help="from this UTC date or time (2026-11-23, 2026-11-23T08:00), or so long ago "
+        "(90m, 24h, 7d); default: since the month began",
+    )
+    add("sizes", run_sizes, "show the sizes of an instance and what they cost")
+    stop = add("stop", run_stop, "stop the instance: kernels end, files stay, the charge ends")
+    stop.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    return parser
+
+
+def run_status(options: argparse.Namespace, console: ConsoleClient) -> None:
+    """Print the status."""
+    status = console.get("status")
+    local = _load_local(status["missing"])
+    if options.json:
+        print(json.dumps({**status, "local": local}))
+    else:
+        print(report.format_status(status, local))
+
+
+def run_cost(options: argparse.Namespace, console: ConsoleClient) -> None:
+    """Print the charges since an instant."""
+    since_us = None if options.since is None else parse_since(options.since, now_us())
+    cost = console.get("cost", since_us=since_us)
+    print(json.dumps(cost) if options.json else report.format_cost(cost))
+
+
+def run_sizes(options: argparse.Namespace, console: ConsoleClient) -> None:
+    """Print the sizes."""
+    sizes = console.get("sizes")
+    print(json.dumps(sizes) if options.json else report.format_sizes(sizes))
+
+
+def run_stop(options: argparse.Namespace, console: ConsoleClient) -> None:
+    """Say what a stop does, ask, stop, and say what it cost in the end.
+
+    The stop ends this process too where it runs in the instance, so each line is written at
+    once. Raises `BadInput` without -y where nobody can be asked.
+    """
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise BadInput("nobody can be asked here; give -y to stop without asking")
+        one = console.get("status")["instance"]
+        if one is None:
+            raise NotFound("nothing runs here, so nothing was stopped")
+        _say(report.format_stop_plan(one))
+        if not _is_confirmed():
+            _say("Nothing was stopped.")
+            return
+    stopped = console.post("stop")
+    if options.json:
+        print(json.dumps(stopped), flush=True)
+        return
+    one = stopped["instance"]
+    if not stopped["accepted"]:
+        print(f"Instance {visible(one['id'])} is gone since {format_time(one['gone_us'])}.")
+        return
+    accepted = format_time(one["stop_accepted_us"])
+    print(
+        f"Stop of {visible(one['id'])} accepted at {accepted}; the charge ends there.", flush=True
+    )
+    _print_final_cost(console, one)
+
+
+def parse_since(text: str, at_us: int) -> int:
+    """Return the instant that *text* names, µs: a UTC date or time, or so long before *at_us*.
+
+    Raises `BadInput` for anything else, and for the future.
+    """
+    ago = re.fullmatch(r"(\d{1,6})([mhd])", text)
+    if ago:
+        since_us = at_us - int(ago[1]) * UNITS_S[ago[2]] * US_PER_S
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise BadInput(
+                f"--since {text[:40]!r} is no time; write 2026-11-23, 2026-11-23T08:00, 90m, "
+                "24h or 7d"
+            ) from error
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        since_us = int(moment.timestamp()) * US_PER_S
+    if not 0 <= since_us <= at_us:
+        raise BadInput(f"--since {text[:40]!r} is not in the past")
+    return since_us
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name in letters that this terminal's locale lacks is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            options = build_parser().parse_args(given)
+            options.run(options, ConsoleClient.from_environment(os.environ, options.timeout))
+            code = 0
+        except NightingaleError as error:
+            code = _print_error(error, as_json="--json" in given)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        _say("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more when it ends, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def _print_error(error: NightingaleError, as_json: bool) -> int:
+    if as_json:
+        print(json.dumps({"error": {"code": error.code, "message": str(error)}}))
+    else:
+        _say(f"nightingale: {visible(str(error))}")
+    return error.exit_code
+
+
+def _print_final_cost(console: ConsoleClient, one: dict[str, Any]) -> None:
+    deadline = time.monotonic() + FINAL_COST_WITHIN_S
+    instance_id = one["id"]
+    while one["cost_state"] != "posted" and time.monotonic() < deadline:
+        time.sleep(0.25)
+        try:
+            latest = console.get("status")["instance"]
+        except NightingaleError:
+            break  # the stop ends this token, and soon this process
+        if latest is None or latest["id"] != instance_id:
+            break
+        one = latest
+    if one["cost_state"] == "posted":
+        print(report.format_final_cost(one))
+    else:
+        print(f"Its final cost will be on {visible(console.pages_url)}statement")
+
+
+def _load_local(missing: list[str]) -> dict[str, Any] | None:
+    path = os.environ.get(STATUS_FILE_NAME)
+    if not path:
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            local = json.load(file)
+    except (OSError, ValueError):
+        local = None
+    if not isinstance(local, dict):
+        missing.append(f"the instance's own status cannot be read from {path}")
+        return None
+    return local
+
+
+def _parse_timeout(text: str) -> float:
+    try:
+        timeout_s = float(text)
+    except ValueError:
+        timeout_s = 0.0
+    if not 0.1 <= timeout_s <= 600:
+        raise argparse.ArgumentTypeError("must be a number of seconds from 0.1 to 600")
+    return timeout_s
+
+
+def _is_confirmed() -> bool:
+    print("Stop it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
