@@ -58,17 +58,19 @@ class Console:
         self.hub.models[f"oauth-{name}"] = model
         return {"who": name}
 
-    def browser(self, name: str, admin: bool = False) -> httpx.Client:
-        """Return a client with *name* logged in, which follows redirects."""
-        client = httpx.Client(
+    @contextmanager
+    def browser(self, name: str, admin: bool = False) -> Iterator[httpx.Client]:
+        """Yield a client with *name* logged in, which follows redirects."""
+        with httpx.Client(
             base_url=self.url,
             cookies=self.person(name, admin),
             follow_redirects=True,
             headers={"Sec-Fetch-Mode": "navigate"},
             trust_env=False,
             timeout=20,
-        )
-        return client
+        ) as client:
+            client.get("").raise_for_status()
+            yield client
 
     def launch(self, owner: str, state: str = "running", **columns: Any) -> str:
         """Write down an instance of *owner* that reached *state*, ready 100 s ago."""

@@ -69,6 +69,7 @@ async def gather_figures(parts: Parts, owner: str, at_us: int) -> Figures:
         parts.find(figures.missing, "billing", "cost", owner=owner, at_us=at_us),
         parts.find(figures.missing, "metering", "live", owner=owner),
     )
+    figures.missing.sort()  # in whatever order the parts gave up
     return figures
 
 
