@@ -3,7 +3,7 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,7 @@ class AuditClient:
 
     http: httpx.AsyncClient
     segments: Path
+    loops: Sequence[asyncio.Task[None]] = ()
 
     async def send(
         self, sender: Sender, first_seq: int, lines: list[bytes], **changes: Any
@@ -155,7 +156,7 @@ async def audit_service(
     base = f"http://127.0.0.1:{sockets[0].getsockname()[1]}{context.prefix}"
     try:
         async with httpx.AsyncClient(base_url=base, timeout=30) as http:
-            yield AuditClient(http, context.settings.state_path / "audit" / "segments")
+            yield AuditClient(http, context.settings.state_path / "audit" / "segments", tasks)
     finally:
         server.stop()
         ended = [task for task in tasks if task.done()]

@@ -55,7 +55,12 @@ async def test_six_streams_at_once_lose_and_double_no_line(database, audit):
 async def test_the_batches_of_one_moment_share_a_sync(database, audit, monkeypatch):
     syncs = []
     real = os.fdatasync
-    monkeypatch.setattr(os, "fdatasync", lambda fd: (syncs.append(fd), real(fd)))
+
+    def count(descriptor: int) -> None:
+        syncs.append(descriptor)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", count)
     senders = [add_instance(database) for _ in range(12)]
     answers = await asyncio.gather(*(audit.send(each, 1, make_lines(1, 5)) for each in senders))
     assert [answer.json() for answer in answers] == [{"ack": 5}] * 12

@@ -53,8 +53,8 @@ class Index:
                 except SQLAlchemyError as error:
                     log.error("audit batch %s from %d was not indexed", *key)
                     failed[key] = error
-        for error in failed.values():
-            raise error
+        for failure in failed.values():
+            raise failure  # the loop backs off
 
 
 def load_events(segments: Segments, row: Row[Any]) -> list[Event]:
