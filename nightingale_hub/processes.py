@@ -145,14 +145,14 @@ def end_all(victims: list[Identity], timeout_s: float) -> list[Identity]:
     return [v for v in victims if not wait_gone(v, deadline - time.monotonic())]
 
 
-def catches_signal(pid: int, number: signal.Signals) -> bool:
-    """Tell whether *pid* handles that signal itself, or has nothing left to handle it with."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    caught = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
-    return not caught or bool(int(caught[0], 16) >> (number - 1) & 1)
+def wait_listening(pid: int, number: signal.Signals, timeout_s: float) -> None:
+    """Wait until *pid* handles that signal itself or is gone, at most *timeout_s*.
+
+    A program that is still starting would not hear the signal but die of it.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not _catches(pid, number) and time.monotonic() < deadline:
+        time.sleep(0.02)
 
 
 def become_subreaper() -> None:
@@ -169,6 +169,16 @@ def _find_entry(pid: int) -> Entry | None:
     # The name stands in brackets and may hold anything, brackets too.
     fields = text.rpartition(")")[2].split()
     return Entry(pid, int(fields[1]), int(fields[3]), fields[0] in "ZX", int(fields[19]))
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    caught = [line.split()[1] for line in lines if line.startswith("SigCgt:")]
+    # A zombie shows no such line.
+    return not caught or bool(int(caught[0], 16) >> (number - 1) & 1)
 
 
 def _to_identities(entries: list[Entry]) -> list[Identity]:

@@ -28,7 +28,7 @@ IS_ROOT = os.geteuid() == 0
 needs_root = pytest.mark.skipif(
     not IS_ROOT, reason="only root can give an instance another user and namespaces of its own"
 )
-SYSTEM_USER = "nh-7e577e57"
+SYSTEM_USER = "nh-7e577e577e577e57"
 NOBODY = 65534
 
 # Stands in for jupyterhub-singleuser: answers on its port, and runs what a test asks it to.
@@ -129,6 +129,7 @@ class LocalInstance:
 
     def __init__(self, state: Path, uid: int | None = None) -> None:
         self.uid = uid
+        self.wrapper: list[str] = []
         self.directory = state / "instances" / f"i-{os.urandom(6).hex()}"
         self.home = state / "homes" / "alice"
         self.data = state / "closed" / "scans"
@@ -162,7 +163,7 @@ class LocalInstance:
 
     def start(self, verb: str, **environment: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "nightingale_hub.instance.local", verb],
+            [*self.wrapper, sys.executable, "-P", "-m", "nightingale_hub.instance.local", verb],
             env=os.environ
             | {
                 "NIGHTINGALE_INSTANCE_DIR": str(self.directory),

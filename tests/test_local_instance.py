@@ -353,6 +353,27 @@ def test_an_instance_without_isolation_says_what_is_missing(plain_instance):
 
 
 @needs_root
+def test_root_in_a_container_still_gives_each_researcher_a_user(instance):
+    # What root has in most containers: neither namespaces nor mounts.
+    instance.wrapper = ["setpriv", "--bounding-set=-sys_admin"]
+    instance.hub.launch["datasets"] = [make_dataset(instance)]
+    facts = instance.up_and_serving()
+    assert facts["uid"] != 0
+    assert facts["environment"]["HOME"] == str(instance.home)
+    room = Path(facts["environment"]["NIGHTINGALE_STATUS_FILE"]).parent
+    assert instance.status["datasets"] is None
+    assert instance.status["data_refused"]
+    missing = [each.partition(":")[0] for each in instance.status["isolation"]]
+    assert missing == ["network", "processes"]
+    instance.shell(DEAF_GRANDCHILD)
+    everyone = list_all(instance)
+    send_signal(instance.agent, signal.SIGKILL)
+    wait_for(lambda: not [each for each in everyone if is_alive(each)], timeout_s=10)
+    instance.down()
+    assert not room.exists()
+
+
+@needs_root
 def test_a_link_in_the_home_never_moves_the_mount(instance):
     instance.home.mkdir(mode=0o700)
     (instance.home / "datasets").symlink_to("/etc")

@@ -209,6 +209,7 @@ async def test_an_apply_that_is_killed_or_interrupted_leaves_one_instance_or_non
         assert send_signal(terraform, fault)
     result = await run.wait()
     assert result.exit_status not in (0, None)
+    assert list_session(find_launcher(run).pid) == []  # nobody is left to start something late
     cloud.use_python('exec "$python" "$@"')
     await cloud.run(then)
     assert len(cloud.list_agents()) == (1 if then == "apply" else 0)

@@ -6,13 +6,17 @@ status away.
 """
 
 import os
+import signal
 import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from nightingale_hub.processes import wait_listening
+
 PAUSES_S = (0.2, 0.5, 1.0, 1.5)  # one that ends again and again is started ever more slowly
 LASTED_S = 30.0
+LISTENS_WITHIN_S = 0.5
 
 
 class Kept:
@@ -69,6 +73,7 @@ class Kept:
         self._due_s = None
         if self._process is None:
             return None
+        wait_listening(self._process.pid, signal.SIGTERM, LISTENS_WITHIN_S)
         self._process.terminate()
         try:
             return self._process.wait(timeout_s)

@@ -20,17 +20,17 @@ from nightingale_hub.instance.detach import Pids, detach, find_pids
 from nightingale_hub.instance.room import clear_room
 from nightingale_hub.processes import (
     Identity,
-    catches_signal,
     end_all,
     is_alive,
     list_marked,
     send_signal,
     wait_gone,
+    wait_listening,
 )
 
 INSTANCE_MARK = "NIGHTINGALE_INSTANCE_ID"
 LOCK_WITHIN_S = 25.0
-AGENT_ENDS_WITHIN_S = 18.0
+AGENT_ENDS_WITHIN_S = 18.5
 REST_ENDS_WITHIN_S = 1.5
 DRAIN_WITHIN_S = 10.5
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -110,7 +110,7 @@ def _drain(directory: Path) -> None:
     command = [sys.executable, "-P", "-m", "nightingale_hub.fuse_audit.ship", str(settings)]
     with (directory / "ship.log").open("ab") as log:
         shipper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    _wait_until_listening(shipper.pid)
+    wait_listening(shipper.pid, signal.SIGTERM, 5)
     shipper.terminate()  # its word for: send what is there, then end
     try:
         if shipper.wait(DRAIN_WITHIN_S) == 0:
@@ -118,13 +118,6 @@ def _drain(directory: Path) -> None:
     except subprocess.TimeoutExpired:
         shipper.kill()
         shipper.wait()
-
-
-def _wait_until_listening(pid: int) -> None:
-    """Wait until *pid* has a handler for SIGTERM: before that the signal would only end it."""
-    deadline = time.monotonic() + 5
-    while not catches_signal(pid, signal.SIGTERM) and time.monotonic() < deadline:
-        time.sleep(0.02)
 
 
 @contextmanager
