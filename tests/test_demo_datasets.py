@@ -57,7 +57,7 @@ def digests(directory: Path) -> dict[str, str]:
 def test_every_dicom_file_of_the_wheel_is_there_unchanged(tmp_path):
     fill_dicom(tmp_path)
     shipped = {
-        str(path).removeprefix("pydicom/data/"): path.locate().read_bytes()
+        str(path).removeprefix("pydicom/data/"): Path(path.locate()).read_bytes()
         for path in files("pydicom") or []
         if str(path).startswith("pydicom/data/")
     }

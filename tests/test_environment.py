@@ -21,7 +21,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root serves other s
 
 
 @pytest.fixture
-def project(tmp_path) -> Path:
+def project(tmp_path: Path) -> Path:
     """The files that decide what is installed, for a product that needs nothing."""
     for name in packages._INPUTS:
         path = tmp_path / name

@@ -27,14 +27,18 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$
 """
 
 
+WANTED = {
+    "demo": ("fuse3", "zfs-fuse"),
+    "test": ("bindfs", "chromium", "postgresql", "strace"),
+}
+
+
 def list_wanted(groups: Collection[str]) -> list[str]:
     """Return the packages that *groups* (`demo`, `test`) use and that are not here yet."""
-    wanted = ["fuse3"]
-    if not has_kernel_zfs():
-        wanted.append("zfs-fuse")
-    if "test" in groups:
-        wanted += ["bindfs", "chromium", "postgresql", "strace"]
-    return sorted(set(wanted) - _installed_of(wanted))
+    wanted = {package for group in groups for package in WANTED[group]}
+    if has_kernel_zfs():
+        wanted.discard("zfs-fuse")
+    return sorted(wanted - _installed_of(sorted(wanted)))
 
 
 def has_kernel_zfs() -> bool:
