@@ -130,14 +130,21 @@ class AuditClient:
         return response.json()
 
     async def wait_indexed(self, sender: Sender, seq: int) -> None:
+        route = f"api/streams/{sender.stream_id}"
         async with asyncio.timeout(20):
-            while (await self.ask(f"streams/{sender.stream_id}"))["indexed_seq"] < seq:
+            while True:
+                response = await self.http.get(route, headers=CONSOLE)
+                if response.status_code == 200 and response.json()["indexed_seq"] >= seq:
+                    return
                 await asyncio.sleep(0.02)
 
 
 @asynccontextmanager
 async def audit_service(
-    database: Database, state_dir: Path, make: Callable[[Context], Service] = service.make
+    database: Database,
+    state_dir: Path,
+    make: Callable[[Context], Service] = service.make,
+    port: int = 0,
 ) -> AsyncIterator[AuditClient]:
     epoch = database.transact(lambda conn: take_lease(conn, "audit", "test", AT_US))
     settings = NightingaleHub(state_dir=str(state_dir), db_url=database.url)
@@ -150,7 +157,7 @@ async def audit_service(
         **made.application,
     )
     server = HTTPServer(application, max_body_size=64 << 20)
-    sockets = bind_sockets(0, "127.0.0.1")
+    sockets = bind_sockets(port, "127.0.0.1")
     server.add_sockets(sockets)
     tasks = [asyncio.create_task(_repeat(each)) for each in made.loops]
     base = f"http://127.0.0.1:{sockets[0].getsockname()[1]}{context.prefix}"
@@ -165,6 +172,7 @@ async def audit_service(
         await asyncio.gather(*tasks, return_exceptions=True)
         assert made.on_stop is not None
         await made.on_stop()
+        await server.close_all_connections()
         for task in ended:
             task.result()
 

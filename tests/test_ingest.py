@@ -203,7 +203,10 @@ class WriterThatStalls(Writer):
 async def test_a_full_queue_says_when_to_come_again(database, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "MAX_QUEUED", 2)
     senders = [add_instance(database) for _ in range(3)]
-    stalled = lambda context: service.make(context, WriterThatStalls)  # noqa: E731 - one line
+
+    def stalled(context):
+        return service.make(context, WriterThatStalls)
+
     async with audit_service(database, tmp_path / "state", stalled) as audit:
         sends = [asyncio.create_task(audit.send(s, 1, make_lines(1, 1))) for s in senders]
         done, waiting = await asyncio.wait(sends, return_when=asyncio.FIRST_COMPLETED, timeout=20)
@@ -222,3 +225,25 @@ async def test_a_service_that_was_taken_over_acknowledges_nothing(database, tmp_
             assert (await audit.send(sender, 1, make_lines(1, 2))).status_code == 503
     with database.read() as conn:
         assert conn.execute(select(audit_stream)).all() == []
+
+
+async def test_a_batch_that_waits_when_the_service_stops_is_refused(database, tmp_path):
+    sender = add_instance(database)
+    made: list[WriterThatStalls] = []
+
+    class WriterThatIsSeen(WriterThatStalls):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    def stalled(context):
+        return service.make(context, WriterThatIsSeen)
+
+    async with audit_service(database, tmp_path / "state", stalled) as audit:
+        waiting = asyncio.create_task(audit.send(sender, 1, make_lines(1, 1)))
+        async with asyncio.timeout(20):
+            while not made[0]._queue:
+                await asyncio.sleep(0.01)
+        await made[0].stop()
+        assert (await waiting).status_code == 503
+        assert (await audit.send(sender, 1, make_lines(1, 1))).status_code == 503

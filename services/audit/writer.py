@@ -46,9 +46,12 @@ class Writer:
         self.segments = segments
         self._queue: list[Waiting] = []
         self._arrived = asyncio.Event()
+        self._is_stopped = False
 
     async def store(self, batch: Batch) -> Answer:
         """Return what became of *batch* once that is durable; raises `Unavailable`."""
+        if self._is_stopped:
+            raise Unavailable("the audit service is stopping; send the batch again in a second")
         queued_bytes = sum(len(each.batch.payload) for each in self._queue)
         if len(self._queue) >= MAX_QUEUED or queued_bytes >= MAX_QUEUED_BYTES:
             raise Unavailable("the audit service is busy; send the batch again in a second")
@@ -69,7 +72,8 @@ class Writer:
             _refuse(group)
 
     async def stop(self) -> None:
-        """Refuse what still waits and close the segment file."""
+        """Refuse what still waits or comes, and close the segment file."""
+        self._is_stopped = True
         _refuse(self._queue)
         await asyncio.to_thread(self.segments.close)
 
