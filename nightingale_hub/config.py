@@ -37,7 +37,6 @@ def configure(c: Any) -> NightingaleHub:
     """
     settings = NightingaleHub(config=Config({"NightingaleHub": c.NightingaleHub}))
     settings.state_dir = str(settings.state_path)
-    settings.state_path.mkdir(parents=True, mode=0o700, exist_ok=True)
     if not settings.public_url:
         settings.public_url = _public_url(c)
     missing = [name for name in SERVICES if name not in settings.service_ports]
@@ -45,7 +44,7 @@ def configure(c: Any) -> NightingaleHub:
         **settings.service_ports,
         **dict(zip(missing, find_free_ports(len(missing)), strict=True)),
     }
-    settings.secret_key()
+    settings.ensure_state()
 
     hub = c.JupyterHub
     hub.spawner_class = "terraform"

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import Conflict, IllegalEdge, NotFound
 from nightingale_hub.offers import Offer
 from nightingale_hub.tables import instance, progress
@@ -129,6 +130,23 @@ def list_unsettled(conn: Connection) -> list[Row[Any]]:
     )
 
 
+def list_due(conn: Connection, at_us: int) -> list[Row[Any]]:
+    """Return, oldest first, every instance that is not as wanted and may be worked on at *at_us*.
+
+    One that runs as wanted needs no work, so a large fleet at rest costs nothing to look at.
+    """
+    unsettled = instance.c.actual.not_in((State.STOPPED, State.RUNNING)) | (
+        (instance.c.actual == State.RUNNING) & (instance.c.wanted == "stopped")
+    )
+    return list(
+        conn.execute(
+            select(instance)
+            .where(unsettled, instance.c.next_try_us <= at_us)
+            .order_by(instance.c.created_us)
+        )
+    )
+
+
 def list_for(conn: Connection, owner: str | None, limit: int = 100) -> list[Row[Any]]:
     """Return the newest instances of *owner*, or of everyone when None."""
     query = select(instance).order_by(instance.c.created_us.desc()).limit(limit)
@@ -165,6 +183,26 @@ def want_stopped(conn: Connection, instance_id: str, at_us: int, reason: str) ->
     if changed:
         add_progress(conn, instance_id, at_us, f"Stop accepted: {reason}")
     return bool(changed)
+
+
+def put_off(
+    conn: Connection, instance_id: str, actual: State, at_us: int, pause_s: float, message: str
+) -> None:
+    """Count a failed step of an instance that is *actual*; the next is due after *pause_s*.
+
+    *message* tells its owner. Raises `IllegalEdge` when the instance is not *actual* any more.
+    """
+    changed = conn.execute(
+        update(instance)
+        .where(instance.c.id == instance_id, instance.c.actual == actual)
+        .values(
+            attempts=instance.c.attempts + 1,
+            next_try_us=at_us + int(pause_s * US_PER_S),
+        )
+    ).rowcount
+    if changed != 1:
+        raise IllegalEdge(f"instance {instance_id} is not {actual} any more; nothing was put off")
+    add_progress(conn, instance_id, at_us, message)
 
 
 def add_progress(

@@ -33,5 +33,7 @@ def decrypt(key: bytes, token: bytes) -> dict[str, Any]:
 
 def _fernet(key: bytes) -> Fernet:
     # Derived, so that another use of the state directory's key can't be played against this one.
-    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"nightingale at rest").derive(key)
+    derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"nightingale at rest").derive(
+        key
+    )
     return Fernet(base64.urlsafe_b64encode(derived))

@@ -110,6 +110,7 @@ def run(name: str, make: Callable[[Context], Service]) -> None:
     )
     for noisy in ("tornado.access", "httpx", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    os.umask(0o077)
     die_with_parent()
     settings = NightingaleHub.from_environment()
     try:

@@ -6,6 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy.engine import make_url
 from traitlets import Bool, Dict, Float, Integer, Unicode, default, validate
 from traitlets.config import Config, Configurable
 
@@ -27,7 +28,8 @@ class NightingaleHub(Configurable):
     state_dir = Unicode(
         "nightingale-state",
         help="Directory for keys, Terraform states, local instances and the audit log. "
-        "Created 0700 if missing; losing it loses track of what runs.",
+        "Created if missing, so that other users may pass through it to their homes and see "
+        "nothing else; losing it loses track of what runs.",
     ).tag(config=True)
 
     db_url = Unicode(
@@ -114,6 +116,23 @@ class NightingaleHub(Configurable):
     def state_path(self) -> Path:
         """The state directory, absolute."""
         return Path(self.state_dir).absolute()
+
+    def ensure_state(self) -> None:
+        """Make the state directory with what is private in it.
+
+        Others may pass through it to a home of theirs; they can list and read nothing.
+        """
+        for path in (self.state_path, self.state_path / "homes"):
+            if not path.exists():
+                path.mkdir(parents=True, exist_ok=True)
+                path.chmod(0o711)  # apart from mkdir, which heeds the umask
+        for name in ("instances", "terraform"):
+            (self.state_path / name).mkdir(mode=0o700, exist_ok=True)
+        database = make_url(self.db_url)
+        if database.get_backend_name() == "sqlite" and database.database:
+            # SQLite would make it readable by all; the files beside it take its mode.
+            os.close(os.open(database.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        self.secret_key()
 
     def service_url(self, service: str) -> str:
         """Return the loopback URL of *service*, for the hub's own machine."""

@@ -1,0 +1,99 @@
+"""The steps of a launch: from requested to running."""
+
+import asyncio
+import secrets
+
+from sqlalchemy import Connection, update
+
+from nightingale_hub.auth import sha256_hex
+from nightingale_hub.clock import US_PER_S
+from nightingale_hub.instances import get
+from nightingale_hub.probe import probe
+from nightingale_hub.services.supervisor.runs import bring_to_end, find_last_end_us, find_open
+from nightingale_hub.services.supervisor.work import Work
+from nightingale_hub.tables import instance
+
+FIRST_PAUSE_S = 1.0
+PROBE_WITHIN_S = 1.0
+
+
+async def requested(work: Work) -> None:
+    """Nothing exists: begin, or end here when nobody wants it any more."""
+    if work.row.wanted == "stopped":
+        await work.take_edge(
+            "requested_to_stopped",
+            "Gone: it was never made",
+            stamp="gone_us",
+            launch_secret=None,
+        )
+        return
+    await work.take_edge("requested_to_launching", "Terraform makes the instance")
+
+
+async def launching(work: Work) -> None:
+    """Have Terraform make it; what failed is tried again, then removed."""
+    row, read = work.row, work.context.read
+    if (
+        row.wanted == "stopped"
+        and await read(lambda conn: find_open(conn, row.id, "apply")) is None
+    ):
+        await work.take_edge("launching_to_stopping", "Terraform removes what there is of it")
+        return
+    ended = await bring_to_end(work.context, work.site, "apply", work.clock, lambda: _prepare(work))
+    if ended.error is None:
+        await work.take_edge(
+            "launching_to_booting", "Made; waiting until its server answers", ended.close
+        )
+        return
+    if (await read(lambda conn: get(conn, row.id))).wanted == "stopped":
+        await work.take_edge(
+            "launching_to_stopping",
+            "Terraform was interrupted and removes what it made",
+            ended.close,
+        )
+    elif row.attempts + 1 >= work.context.settings.launch_attempts:
+        await work.give_up(
+            "launching_to_stopping", f"The launch failed: {ended.error}", ended.close
+        )
+    else:
+        message = f"The launch failed, trying again in {{pause}}: {ended.error}"
+        await work.put_off(message, FIRST_PAUSE_S, ended.close)
+
+
+async def booting(work: Work) -> None:
+    """It exists: see whether its server answers with its nonce, for as long as it may take."""
+    row = work.row
+    if row.wanted == "stopped":
+        await work.take_edge("booting_to_stopping", "Terraform removes the instance")
+        return
+    if row.port is not None and await probe(
+        row.host, row.port, row.base_url or "/", row.api_nonce, PROBE_WITHIN_S
+    ):
+        await work.take_edge(
+            "booting_to_running",
+            "Ready: the server answers, and billing starts",
+            stamp="ready_us",
+        )
+        return
+    timeout_s = work.context.settings.boot_timeout_s
+    made_us = await work.context.read(lambda conn: find_last_end_us(conn, row.id))
+    if work.clock() - (made_us or row.created_us) > timeout_s * US_PER_S:
+        why = "its server did not answer" if row.port else "it did not call home"
+        await work.give_up("booting_to_stopping", f"The launch failed: {why} in {timeout_s:g} s")
+
+
+async def _prepare(work: Work) -> None:
+    """Give the instance a nonce, known to the record before it is on disk, and its files."""
+    nonce = secrets.token_hex(32)
+
+    def write(conn: Connection) -> bool:
+        # Once it has called home its nonce is burned, and no other can serve it.
+        changed = conn.execute(
+            update(instance)
+            .where(instance.c.id == work.row.id, instance.c.launch_secret.is_not(None))
+            .values(nonce_sha256=sha256_hex(nonce))
+        )
+        return bool(changed.rowcount)
+
+    is_given = await work.context.write(write)
+    await asyncio.to_thread(work.site.ensure, nonce if is_given else None)

@@ -1,0 +1,35 @@
+"""The supervisor service put together: its routes and its one loop."""
+
+from nightingale_hub.service import Context, Loop, Service
+from nightingale_hub.services.supervisor.api import (
+    BootstrapHandler,
+    InstanceHandler,
+    InstancesHandler,
+    StopHandler,
+)
+from nightingale_hub.services.supervisor.hub import Hub
+from nightingale_hub.services.supervisor.supervisor import Supervisor
+
+# What a researcher waits for beside the cloud itself; smaller costs a query more per second.
+STEP_PAUSE_S = 0.1
+
+
+def make(context: Context) -> Service:
+    """Return the service for *context*."""
+    supervisor = Supervisor(context)
+    hub = Hub.from_environment()
+
+    async def stop() -> None:
+        await supervisor.stop()
+        await hub.close()
+
+    return Service(
+        routes=[
+            (r"api/bootstrap", BootstrapHandler, {}),
+            (r"api/instances", InstancesHandler, {}),
+            (r"api/instances/([^/]+)", InstanceHandler, {}),
+            (r"api/instances/([^/]+)/stop", StopHandler, {"hub": hub}),
+        ],
+        loops=[Loop("supervisor", STEP_PAUSE_S, supervisor.step)],
+        on_stop=stop,
+    )

@@ -1,0 +1,88 @@
+"""Where an instance of the local cloud lives on this machine, and what Terraform is told of it.
+
+`instances/<id>/` is the agent's and closed to others, `terraform/<id>/` is Terraform's,
+`homes/<owner's hash>/` outlives the instance.
+"""
+
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row
+
+from nightingale_hub.durable import save_json
+from nightingale_hub.instances import owner_hash
+from nightingale_hub.offers import DISK_GIB, VCPUS
+from nightingale_hub.settings import NightingaleHub
+from nightingale_hub.terraform.workspace import Workspace, get_module
+
+
+@dataclass(frozen=True)
+class Site:
+    """One instance's places; made from its record, so any supervisor finds the same."""
+
+    settings: NightingaleHub
+    row: Row[Any]
+
+    @property
+    def directory(self) -> Path:
+        """The instance's own directory."""
+        return self.settings.state_path / "instances" / str(self.row.id)
+
+    @property
+    def home(self) -> Path:
+        """The owner's home, the same in each of their instances."""
+        return self.settings.state_path / "homes" / owner_hash(self.row.owner)
+
+    @property
+    def system_user(self) -> str | None:
+        """Whom the server runs as, or None for the hub's own user."""
+        return f"nh-{owner_hash(self.row.owner)}" if self.settings.isolate_users else None
+
+    @property
+    def workspace(self) -> Workspace:
+        """Terraform's workspace of the instance."""
+        return Workspace(
+            self.settings.state_path / "terraform" / str(self.row.id),
+            get_module(self.row.cloud, "instance"),
+        )
+
+    def ensure(self, nonce: str | None) -> None:
+        """Put in place what the first boot and Terraform need; None keeps the nonce there is."""
+        self.settings.ensure_state()
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        if nonce is not None:
+            boot = {"hub_url": self.settings.public_url, "instance_id": self.row.id, "nonce": nonce}
+            save_json(self.directory / "boot.json", boot)
+        self.workspace.ensure(self.list_variables())
+
+    def list_variables(self) -> dict[str, Any]:
+        """Return the module's variables: no secrets, for they end up in its state."""
+        row = self.row
+        return {
+            "instance_id": row.id,
+            "hub_id": self.settings.hub_id,
+            "owner_hash": owner_hash(row.owner),
+            "region": row.region,
+            "size": {
+                "type": row.instance_type,
+                "vcpus": VCPUS[row.cpu],
+                "gpu": row.gpu,
+                "disk_gib": DISK_GIB[row.disk],
+            },
+            "directory": str(self.directory),
+            "home": str(self.home),
+            "python": sys.executable,
+        }
+
+    def clear(self) -> None:
+        """Remove the places of an instance that is gone; the home stays.
+
+        Its directory stays too while it holds unsent records, or the logs of a failed launch.
+        """
+        self.workspace.remove()
+        is_drained = not (self.directory / "ship.json").exists()
+        if is_drained and self.row.ready_us is not None:
+            shutil.rmtree(self.directory, ignore_errors=True)
