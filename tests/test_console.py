@@ -5,6 +5,7 @@ import html
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -488,3 +489,13 @@ def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried = {*PRIVATE, "admin/fleet", "oauth_callback"}
     tried |= {f"api/{name}" for name in ("status", "cost", "statement", "sizes", "reads", "stop")}
     assert {path.replace("\\", "") for path, _ in (*PAGES, *API)} - tried == {"api(?:/.*)?"}
+
+
+def test_every_address_is_in_the_docs():
+    docs = (Path(__file__).parent.parent / "docs" / "console.md").read_text()
+    for path, _ in PAGES:
+        plain = path.replace("\\", "")
+        assert f"| `/services/console/{plain}` |" in docs
+    for path, handler in API[:-1]:
+        method = "POST" if "post" in vars(handler) else "GET"
+        assert f"| `{method} {path}` |" in docs
