@@ -204,6 +204,9 @@ def _start(settings: NightingaleHub, hub: Hub, port: int) -> subprocess.Popen[by
     environment = {
         **os.environ,
         **settings.to_environment(),
+        # Nothing listens there: what went through the environment's proxy would be lost.
+        "http_proxy": "http://127.0.0.1:1",
+        "no_proxy": "",
         "JUPYTERHUB_API_TOKEN": "console-token",
         "JUPYTERHUB_API_URL": f"{hub.url}/hub/api",
         "JUPYTERHUB_BASE_URL": "/",

@@ -52,7 +52,6 @@ def make(context: Context) -> Service:
             "parts": parts,
             "hub_oauth": hub_oauth,
             "cookie_secret": key,
-            "xsrf_cookies": True,
             "templates": load_templates(context.prefix, hub_oauth.hub_prefix),
         },
     )
