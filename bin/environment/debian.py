@@ -65,8 +65,8 @@ def install(packages: list[str], why: str) -> list[str]:
         return []
     as_root = find_root_command()
     if as_root is None:
-        say(f"{why} would use packages that are missing: {' '.join(packages)}")
-        say(f"  to add them: sudo apt-get install {' '.join(packages)}")
+        say(f"packages for {why} are missing; to add them, as root:")
+        say(f"  apt-get install {' '.join(packages)}")
         return packages
     try:
         _install_together(as_root, packages)

@@ -89,7 +89,12 @@ def ensure_environment(home: Path, groups: set[str]) -> None:
     groups = groups | set(stamp.groups if stamp else ())
     lacking = stamp.lacking if stamp else []
     missing = [package for package in debian.list_wanted(groups) if package not in lacking]
-    wanted = Stamp(python, inputs, sorted(groups), lacking + debian.install(missing, "this"))
+    wanted = Stamp(
+        python,
+        inputs,
+        sorted(groups),
+        lacking + debian.install(missing, " and ".join(sorted(groups))),
+    )
     if stamp == wanted:
         return
     if stamp is None:

@@ -47,5 +47,5 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     )
     if done.returncode != 0:
         tail = "\n".join(f"    {line}" for line in done.stdout.splitlines()[-_TAIL_LINES:])
-        raise StepFailed(f"{' '.join(command)}\n{tail}\n  ended with status {done.returncode}")
+        raise StepFailed(f"{command[0]} ended with status {done.returncode}:\n{tail}")
     return done.stdout
