@@ -89,12 +89,8 @@ def ensure_environment(home: Path, groups: set[str]) -> None:
     groups = groups | set(stamp.groups if stamp else ())
     lacking = stamp.lacking if stamp else []
     missing = [package for package in debian.list_wanted(groups) if package not in lacking]
-    wanted = Stamp(
-        python,
-        inputs,
-        sorted(groups),
-        lacking + debian.install(missing, " and ".join(sorted(groups))),
-    )
+    lacking = lacking + debian.install(missing, " and ".join(sorted(groups)))
+    wanted = Stamp(python, inputs, sorted(groups), lacking)
     if stamp == wanted:
         return
     if stamp is None:
