@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.instance.detach import find_pids
@@ -71,18 +72,19 @@ class HubOnLoopback(http.server.ThreadingHTTPServer):
         self.bootstraps: list[dict[str, Any]] = []
         self.beats: list[dict[str, Any]] = []
         self.takes_records = True
-        self.records_until = 0
+        self.records: list[dict[str, Any]] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/"
 
-    def take_records(self, last_seq: int) -> tuple[int, Any]:
+    def take_records(self, batch: bytes) -> tuple[int, Any]:
         if not self.takes_records:
             return 503, {}
-        self.records_until = last_seq
-        return 200, {"ack": last_seq}
+        lines = zstandard.ZstdDecompressor().decompressobj().decompress(batch).splitlines()
+        self.records += [json.loads(line) for line in lines]
+        return 200, {"ack": self.records[-1]["seq"]}
 
     def answer(self, path: str, body: dict[str, Any], credential: str) -> tuple[int, Any]:
         if path.endswith("/beat"):
@@ -111,7 +113,7 @@ class _HubHandler(http.server.BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers["Content-Length"]))
         credential = self.headers.get("Authorization", "")
         if self.path.endswith("/batches"):
-            status, answer = self.server.take_records(int(self.headers["X-Last-Seq"]))
+            status, answer = self.server.take_records(raw)
         else:
             status, answer = self.server.answer(self.path, json.loads(raw), credential)
         body = json.dumps(answer).encode()

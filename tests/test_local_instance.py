@@ -208,6 +208,24 @@ def test_an_up_killed_at_any_line_leaves_nothing_that_down_does_not_end(any_inst
         assert any_instance.list_leftovers() == []
 
 
+def test_an_agent_that_cannot_be_put_on_record_does_not_run(plain_instance):
+    directory = plain_instance.directory
+    plain_instance.down()  # leaves the lock
+    plain_instance.hub.refusals_before_answer = 1000
+    log = directory / "agent.log"
+    log.touch()
+    if IS_ROOT:
+        os.chown(log, NOBODY, NOBODY)
+    directory.chmod(0o500)
+    status, output = plain_instance.run("up")
+    assert (status, "see agent.log there" in output) == (6, True)
+    assert "Permission denied" in plain_instance.log
+    time.sleep(0.3)  # longer than an agent needs to begin
+    assert plain_instance.list_leftovers() == []
+    assert "bootstrap waits" not in plain_instance.log
+    directory.chmod(0o700)
+
+
 def test_an_agent_of_another_boot_of_the_machine_is_not_signalled(instance):
     bystander = find_identity(os.getpid())
     assert bystander is not None
@@ -290,8 +308,21 @@ def test_down_sends_the_records_before_it_ends(instance):
     instance.up_and_serving()
     instance.shell("for i in $(seq 50); do cat ~/datasets/scans/scan.txt; done")
     instance.down()
-    assert instance.hub.records_until >= 100  # 50 times open and read, at least
+    acts = [record["act"] for record in instance.hub.records]
+    assert acts.count("open") == 50
+    assert acts.count("read") >= 50  # `cat` reads once more, to see the end
     assert not (instance.directory / "ship.json").exists()
+
+
+@needs_root
+def test_down_ends_all_readers_before_it_takes_the_mount_away(instance):
+    instance.hub.launch["datasets"] = [make_dataset(instance)]
+    instance.up_and_serving()
+    reads = "read line < ~/datasets/scans/scan.txt || echo >> ~/lost; echo >> ~/began"
+    instance.shell(f"setsid -f sh -c \"trap '' TERM; while :; do {reads}; done\" >/dev/null 2>&1")
+    wait_for((instance.home / "began").exists)
+    instance.down()
+    assert not (instance.home / "lost").exists()
 
 
 @needs_root
@@ -302,10 +333,10 @@ def test_down_sends_the_records_that_a_killed_agent_left(instance):
     instance.shell("cat ~/datasets/scans/scan.txt")
     send_signal(instance.agent, signal.SIGKILL)
     assert wait_gone(instance.agent, 5)
-    assert instance.hub.records_until == 0
+    assert instance.hub.records == []
     instance.hub.takes_records = True
     instance.down()
-    assert instance.hub.records_until >= 2
+    assert {record["act"] for record in instance.hub.records} >= {"open", "read"}
     assert not (instance.directory / "ship.json").exists()
 
 

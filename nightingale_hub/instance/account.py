@@ -18,7 +18,7 @@ from pathlib import Path
 
 from nightingale_hub.errors import BadInput, Unavailable
 
-NAME = re.compile(r"nh-[0-9a-f]{8}")
+NAME = re.compile(r"nh-[0-9a-f]{16}")
 SHELL = "/bin/bash"
 USERADD_WITHIN_S = 15.0
 
@@ -72,7 +72,7 @@ def ensure_account(name: str, home: Path) -> Account:
     Raises `BadInput` for a name that is not one of ours, `Unavailable` when useradd fails.
     """
     if NAME.fullmatch(name) is None:
-        raise BadInput(f"system user {name!r} is not of the form nh-1a2b3c4d; nothing was created")
+        raise BadInput(f"system user {name!r} is not nh- and 16 hex digits; nothing was created")
     deadline = time.monotonic() + USERADD_WITHIN_S
     while True:
         try:
