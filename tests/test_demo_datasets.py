@@ -5,7 +5,9 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import files
 from pathlib import Path
 
@@ -43,6 +45,13 @@ def without_zfs(monkeypatch):
         raise MountRefused("zfs-fuse needs root")
 
     monkeypatch.setattr(datasets, "create_pool", refuse)
+
+
+def wait_until(is_so: Callable[[], bool], limit_s: float = 5.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -209,6 +218,23 @@ def test_the_machine_sees_the_mounts_but_not_the_daemon(base):
     assert daemon is not None
     inside = zfs_daemon.run(["ls", "/run/zfs"], daemon)
     assert "zfs_socket" in inside
+
+
+@needs_zfs_fuse
+@pytest.mark.skipif(shutil.which("bindfs") is None, reason="needs another FUSE mount: bindfs")
+def test_the_daemon_keeps_no_mount_of_another_alive(base, tmp_path):
+    there, here = tmp_path / "there", tmp_path / "he re"
+    there.mkdir()
+    here.mkdir()
+    other = subprocess.Popen(["bindfs", "-f", str(there), str(here)])
+    try:
+        wait_until(lambda: str(here) in zfs_daemon.list_mounts(here))
+        ensure_datasets(base)
+        subprocess.run(["umount", str(here)], check=True)
+        assert other.wait(timeout=5) == 0
+    finally:
+        other.kill()
+        other.wait()
 
 
 @needs_zfs_fuse

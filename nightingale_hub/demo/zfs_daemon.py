@@ -23,13 +23,26 @@ _MARK = "NIGHTINGALE_ZFS_SHARE"
 _SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/bin:/bin"
 _NEEDED = ("findmnt", "mount", "nsenter", "setsid", "umount", "unshare", "zfs", "zfs-fuse", "zpool")
 
-# The places hold no more than a socket and a cache; private first, or the host would see them.
+# A slave hears of the host's mounts and unmounts, and tells the host of none of its own. What other
+# FUSE daemons serve is let go: held here, it would not end for them when the host unmounts it.
 _IN_NAMESPACE = """
 set -e
+cut_off() {
+    mount --make-slave "$(findmnt -n -o TARGET -T "$1")"
+}
 for place in /run/zfs /run/lock/zfs /var/lib/zfs; do
     mkdir -p $place
-    mount --make-private "$(findmnt -n -o TARGET -T $place)"
+    cut_off $place
     mount -t tmpfs -o mode=700,size=1m tmpfs $place
+done
+findmnt -r -n -o FSTYPE,TARGET | while read -r kind target; do
+    case $kind in
+    fuse*)
+        target=$(printf %b "$target")
+        cut_off "$(dirname "$target")"
+        umount --lazy "$target"
+        ;;
+    esac
 done
 exec zfs-fuse --no-daemon --no-kstat-mount -a 0 -e 0
 """
