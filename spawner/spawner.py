@@ -11,6 +11,7 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.spawner import Spawner
+from sqlalchemy.orm import object_session
 from traitlets import Dict, Float, Integer, Unicode, default
 
 from nightingale_hub.clock import now_us
@@ -243,16 +244,18 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
         """
         super().clear_state()
         if self.token_hash:
-            for token in self.db.query(orm.APIToken).filter_by(hashed=self.token_hash):
-                self.db.delete(token)
-            self.db.commit()
+            session = object_session(self.orm_spawner)
+            for token in session.query(orm.APIToken).filter_by(hashed=self.token_hash):
+                session.delete(token)
+            session.commit()
         self.instance_id = self.token_hash = ""
 
     def _save_token_hash(self) -> None:
-        token = orm.APIToken.find(self.db, self.api_token)
+        session = object_session(self.orm_spawner)
+        token = orm.APIToken.find(session, self.api_token)
         self.token_hash = token.hashed if token is not None else ""
         self.orm_spawner.state = self.get_state()
-        self.db.commit()
+        session.commit()
 
     @staticmethod
     async def _finish(asking: "asyncio.Task[str]") -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 from tornado.httpserver import HTTPServer
-from tornado.testing import bind_unused_port
+from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from nightingale_hub.clock import now_us
@@ -43,18 +43,27 @@ class Client:
         return await self.http.post(f"api/{path}", headers=_bearer(token), **content)
 
 
-def make_context(service: str, database: Database) -> Context:
+def make_context(
+    service: str, database: Database, settings: NightingaleHub | None = None
+) -> Context:
     """Return the context of a process of *service* that has just taken the lease."""
     epoch = database.transact(lambda conn: take_lease(conn, service, "test", now_us()))
-    return Context(service, NightingaleHub(), database, epoch)
+    return Context(service, settings or NightingaleHub(), database, epoch)
 
 
 @asynccontextmanager
 async def serving(
-    name: str, database: Database, make: Callable[[Context], Service]
+    name: str,
+    database: Database,
+    make: Callable[[Context], Service],
+    settings: NightingaleHub | None = None,
+    port: int = 0,
 ) -> AsyncIterator[tuple[Client, Service]]:
-    """Serve what *make* returns, without its loops: a test runs their steps itself."""
-    context = make_context(name, database)
+    """Serve what *make* returns, without its loops: a test runs their steps itself.
+
+    `settings.public_url` is set to where it is served: *port*, or a free one.
+    """
+    context = make_context(name, database, settings)
     service = make(context)
     application = Application(
         [(context.prefix + path, handler, kwargs) for path, handler, kwargs in service.routes],
@@ -62,8 +71,10 @@ async def serving(
         hub_auth=HubThatKnowsTokens(),
     )
     server = HTTPServer(application)
-    socket, port = bind_unused_port()
+    [socket] = bind_sockets(port, "127.0.0.1")
+    port = socket.getsockname()[1]
     server.add_sockets([socket])
+    context.settings.public_url = f"http://127.0.0.1:{port}/"
     url = f"http://127.0.0.1:{port}{context.prefix}"
     try:
         async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
