@@ -1,4 +1,4 @@
-"""What tests share: a fresh database on each engine."""
+"""What tests share: a fresh database on each engine, an instance of each kind."""
 
 import secrets
 from collections.abc import Iterator
@@ -7,7 +7,9 @@ import psycopg
 import pytest
 
 from nightingale_hub.database import Database
+from tests.local_instance import IS_ROOT, NOBODY, LocalInstance, local_instance, system_user
 from tests.postgres import running_postgres
+from tests.terraform_cloud import Cloud, local_cloud
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +38,44 @@ def empty_database(database_url) -> Iterator[Database]:
 
 
 @pytest.fixture
-def database(empty_database) -> Database:
+def database(empty_database: Database) -> Database:
     """A database with the schema, once per engine."""
     empty_database.upgrade()
     return empty_database
+
+
+@pytest.fixture(scope="session")
+def test_account() -> Iterator[None]:
+    """Removes, at the very end, the system user that isolated instances run as."""
+    with system_user():
+        yield
+
+
+@pytest.fixture
+def isolated_instance(test_account) -> Iterator[LocalInstance]:
+    """An instance, not up yet, as root's hub runs it: with another user and namespaces."""
+    if not IS_ROOT:
+        pytest.skip("only root can give an instance another user and namespaces of its own")
+    with local_instance() as instance:
+        yield instance
+
+
+@pytest.fixture
+def plain_instance() -> Iterator[LocalInstance]:
+    """An instance, not up yet, as an ordinary user's hub runs it."""
+    with local_instance(NOBODY if IS_ROOT else None) as instance:
+        yield instance
+
+
+@pytest.fixture(params=["isolated", "plain"])
+def any_instance(request) -> LocalInstance:
+    """An instance, not up yet, once as root's hub runs it and once as an ordinary user's."""
+    instance: LocalInstance = request.getfixturevalue(f"{request.param}_instance")
+    return instance
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    """A local cloud with one instance, not up yet, whose hub never answers."""
+    with local_cloud() as made:
+        yield made

@@ -1,6 +1,5 @@
 """A local instance under test: a hub that it boots from, and a server that does as it is told."""
 
-import http.server
 import json
 import os
 import pwd
@@ -9,7 +8,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.parse
 import urllib.request
@@ -18,19 +16,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
-import zstandard
-
 from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.instance.detach import find_pids
 from nightingale_hub.processes import Identity, list_descendants, list_marked, send_signal
+from tests.hub_on_loopback import HubOnLoopback
 
 IS_ROOT = os.geteuid() == 0
-needs_root = pytest.mark.skipif(
-    not IS_ROOT, reason="only root can give an instance another user and namespaces of its own"
-)
 SYSTEM_USER = "nh-7e577e577e577e57"
 NOBODY = 65534
+
+# A grandchild in a session of its own that hears no SIGTERM: the hardest to end.
+DEAF_GRANDCHILD = "setsid -f sh -c \"trap '' TERM; sleep 300 & wait; sleep 300\" >/dev/null 2>&1"
 
 # Stands in for jupyterhub-singleuser: answers on its port, and runs what a test asks it to.
 SERVER = """
@@ -57,73 +53,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
 port = urllib.parse.urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"]).port
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 """
-
-
-class HubOnLoopback(http.server.ThreadingHTTPServer):
-    """Plays the hub to one instance: a bootstrap that works once, beats, silence otherwise."""
-
-    daemon_threads = True
-
-    def __init__(self, nonce: str, launch: dict[str, Any]) -> None:
-        super().__init__(("127.0.0.1", 0), _HubHandler)
-        self.nonce: str | None = nonce
-        self.launch = launch
-        self.refusals_before_answer = 0
-        self.bootstraps: list[dict[str, Any]] = []
-        self.beats: list[dict[str, Any]] = []
-        self.takes_records = True
-        self.records: list[dict[str, Any]] = []
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/"
-
-    def take_records(self, batch: bytes) -> tuple[int, Any]:
-        if not self.takes_records:
-            return 503, {}
-        lines = zstandard.ZstdDecompressor().decompressobj().decompress(batch).splitlines()
-        self.records += [json.loads(line) for line in lines]
-        return 200, {"ack": self.records[-1]["seq"]}
-
-    def answer(self, path: str, body: dict[str, Any], credential: str) -> tuple[int, Any]:
-        if path.endswith("/beat"):
-            self.beats.append({**body, "credential": credential})
-            return 200, {}
-        if not path.endswith("/bootstrap"):
-            return 503, {}
-        if self.refusals_before_answer > 0:
-            self.refusals_before_answer -= 1
-            return 503, {"error": {"code": "unavailable", "message": "not yet"}}
-        self.bootstraps.append(body)
-        if body["nonce"] != self.nonce:
-            return 403, {"error": {"code": "not_allowed", "message": "that nonce was burned"}}
-        self.nonce = None
-        services = {
-            f"{name}_url": f"{self.url}services/{name}/api/"
-            for name in ("audit", "metering", "console")
-        }
-        return 200, {**self.launch, **services}
-
-
-class _HubHandler(http.server.BaseHTTPRequestHandler):
-    server: HubOnLoopback
-
-    def do_POST(self) -> None:
-        raw = self.rfile.read(int(self.headers["Content-Length"]))
-        credential = self.headers.get("Authorization", "")
-        if self.path.endswith("/batches"):
-            status, answer = self.server.take_records(raw)
-        else:
-            status, answer = self.server.answer(self.path, json.loads(raw), credential)
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
 
 
 class LocalInstance:
@@ -240,6 +169,25 @@ class LocalInstance:
         """Run *command* as the researcher, inside the instance."""
         answer = self.get(f"sh?{urllib.parse.quote(command)}")
         return answer["status"], answer["output"]
+
+    def add_dataset(self, path: Path | None = None) -> None:
+        """Grant the owner one dataset, before the instance is up."""
+        dataset = {"name": "scans", "title": "Scans", "path": str(path or self.data)}
+        self.hub.launch["datasets"] = [{**dataset, "policy": "strict"}]
+
+    def wait_for_fault(self, text: str) -> str:
+        """Return the first fault with *text* that a beat brought."""
+
+        def look() -> str:
+            faults = [fault for beat in self.hub.beats for fault in beat["faults"]]
+            return next((fault for fault in faults if text in fault), "")
+
+        found: str = wait_for(look, lambda: self.log)
+        return found
+
+    def list_everyone(self) -> list[Identity]:
+        """Return the agent and all that runs below it."""
+        return [self.agent, *list_descendants(self.agent.pid)]
 
     def find_part(self, module: str) -> Identity | None:
         """Return the agent's child that runs *module*."""

@@ -3,185 +3,39 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from nightingale_hub.durable import save_json, save_text
-from nightingale_hub.errors import ConfigError, Conflict, TerraformFailed
-from nightingale_hub.instance.detach import find_pids
+from nightingale_hub.durable import save_json
+from nightingale_hub.errors import Conflict, TerraformFailed
 from nightingale_hub.processes import (
-    Identity,
     find_identity,
     is_alive,
-    list_descendants,
-    list_marked,
     list_session,
-    parse_identity,
     send_signal,
     wait_gone,
 )
 from nightingale_hub.terraform.journal import Journal
 from nightingale_hub.terraform.launcher import find_terraform
 from nightingale_hub.terraform.run import Phase, Run
-from nightingale_hub.terraform.workspace import Workspace, get_module
+from nightingale_hub.terraform.workspace import Workspace
 from tests.local_instance import wait_for
-
-MODULE = get_module("local", "instance")
-TERRAFORM = find_terraform(os.environ["PATH"])
-SYSTEM_PATH = "/usr/bin:/bin"
-NOBODY_LISTENS = "http://127.0.0.1:9/"
-
-
-class Cloud:
-    """One instance's directory and workspace; its agent waits for a hub that is not there."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.directory = state / "instances" / f"i-{os.urandom(6).hex()}"
-        self.directory.mkdir(parents=True, mode=0o700)
-        boot = {"hub_url": NOBODY_LISTENS, "instance_id": self.directory.name, "nonce": "n"}
-        save_json(self.directory / "boot.json", boot)
-        self.workspace = Workspace(state / "terraform" / self.directory.name, MODULE)
-        self.workspace.ensure(self.make_variables())
-
-    def make_variables(self, **changed: Any) -> dict[str, Any]:
-        return {
-            "instance_id": self.directory.name,
-            "hub_id": "test",
-            "owner_hash": "0123456789abcdef",
-            "size": {"type": "local", "vcpus": 1, "gpu": "none", "disk_gib": 10},
-            "directory": str(self.directory),
-            "home": str(self.state / "home"),
-            "python": sys.executable,
-        } | changed
-
-    def use_python(self, script: str) -> None:
-        """Let the provisioners run *script* as their interpreter."""
-        path = self.state / "python"
-        save_text(path, f"#!/bin/sh\npython={sys.executable}\n{script}\n", 0o700)
-        self.workspace.ensure(self.make_variables(python=str(path)))
-
-    async def run(self, action: str, **environment: str) -> list[str]:
-        """Run *action* to its good end and return its steps."""
-        steps: list[str] = []
-        run = await self.workspace.start(action, environment)
-        (await run.wait(steps.append)).raise_for_failure()
-        return steps
-
-    def list_agents(self) -> list[Identity]:
-        mark = self.directory.name
-        return [
-            each
-            for each in list_marked("NIGHTINGALE_INSTANCE_ID", mark)
-            if b"nightingale_hub.instance.agent"
-            in Path(f"/proc/{each.pid}/cmdline").read_bytes().split(b"\0")
-        ]
-
-    @property
-    def agent(self) -> Identity:
-        pids = find_pids(self.directory)
-        assert pids is not None
-        return pids.agent
-
-    def close(self) -> None:
-        left = list_marked("NIGHTINGALE_INSTANCE_ID", self.directory.name)
-        run = self.workspace.find_run()
-        if run is not None:
-            launcher = find_launcher(run)
-            left += [launcher, *list_descendants(launcher.pid)] if is_alive(launcher) else []
-        for each in left:
-            send_signal(each, signal.SIGKILL)
-        assert left == []
-
-
-@pytest.fixture
-def cloud() -> Iterator[Cloud]:
-    state = Path(tempfile.mkdtemp(prefix="nightingale-test-"))
-    made = Cloud(state)
-    try:
-        yield made
-        made.close()
-    finally:
-        shutil.rmtree(state, ignore_errors=True)
-
-
-def find_launcher(run: Run) -> Identity:
-    data = json.loads((run.directory / "pid.json").read_text())
-    return parse_identity(data) if data else Identity(0, 0, "")
-
-
-def find_terraform_process(run: Run) -> Identity | None:
-    """Return the launcher's one child, once it runs Terraform itself."""
-    for each in list_descendants(find_launcher(run).pid):
-        if b"apply" in Path(f"/proc/{each.pid}/cmdline").read_bytes().split(b"\0"):
-            return each
-    return None
+from tests.terraform_cloud import (
+    MODULE,
+    SYSTEM_PATH,
+    find_launcher,
+    find_terraform_process,
+)
 
 
 async def wait_until(run: Run, text: str) -> None:
     """Wait until the journal of *run* holds *text*."""
     journal = run.directory / "journal.ndjson"
     await asyncio.to_thread(wait_for, lambda: text in journal.read_text())
-
-
-@pytest.mark.parametrize("command", [["fmt", "-check", "-diff"], ["validate"]])
-def test_the_module_is_formatted_and_valid(command, tmp_path):
-    for source in MODULE.glob("*.tf"):
-        shutil.copy(source, tmp_path)
-    done = subprocess.run(
-        [*TERRAFORM, *command],
-        cwd=tmp_path,
-        env=os.environ | {"TF_CLI_CONFIG_FILE": os.devnull},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-async def test_apply_brings_an_instance_up_and_destroy_takes_it_away(cloud):
-    steps = await cloud.run("apply")
-    assert "terraform_data.instance: Creating..." in steps
-    assert steps[-1] == "Apply complete! Resources: 3 added, 0 changed, 0 destroyed."
-    assert len(cloud.list_agents()) == 1
-    assert cloud.workspace.list_outputs() == {
-        "cloud_id": f"local/{cloud.directory.name}",
-        "private_ip": "127.0.0.1",
-        "zone": "here",
-        "home_id": str(cloud.state / "home"),
-        "state": "running",
-    }
-    steps = await cloud.run("destroy")
-    assert steps[-1] == "Destroy complete! Resources: 3 destroyed."
-    assert cloud.list_agents() == []
-    assert cloud.workspace.list_outputs() == {}
-
-
-async def test_destroying_what_never_was_succeeds(cloud):
-    await cloud.run("destroy")
-    untouched = Workspace(cloud.state / "terraform" / "i-never", MODULE)
-    result = await (await untouched.start("destroy")).wait()
-    assert result.exit_status == 0
-
-
-async def test_a_new_size_leaves_the_instance_running(cloud):
-    await cloud.run("apply")
-    agent = cloud.agent
-    size = {"type": "local", "vcpus": 2, "gpu": "none", "disk_gib": 10}
-    cloud.workspace.ensure(cloud.make_variables(size=size))
-    await cloud.run("apply")
-    assert cloud.list_agents() == [agent]
-    assert json.loads((cloud.directory / "size.json").read_text()) == {"vcpus": 2}
-    await cloud.run("destroy")
 
 
 @pytest.mark.parametrize(
@@ -364,25 +218,6 @@ async def test_the_bundled_terraform_ends_in_order_when_it_is_cancelled(cloud):
     assert not run.cancel()
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("instance_id", "../etc"),
-        ("hub_id", "A Hub"),
-        ("owner_hash", "alice"),
-        ("directory", "relative"),
-        ("size", {"type": "local", "vcpus": 0, "gpu": "none", "disk_gib": 10}),
-    ],
-)
-async def test_a_wrong_value_is_refused_before_anything_exists(cloud, name, value):
-    cloud.workspace.ensure(cloud.make_variables(**{name: value}))
-    run = await cloud.workspace.start("apply")
-    with pytest.raises(TerraformFailed, match="Invalid value for variable"):
-        (await run.wait()).raise_for_failure()
-    assert cloud.list_agents() == []
-    assert not (cloud.directory / "agent.pid").exists()
-
-
 def test_a_journal_passes_over_what_is_no_event(tmp_path):
     path = tmp_path / "journal"
     journal = Journal(path)
@@ -393,8 +228,3 @@ def test_a_journal_passes_over_what_is_no_event(tmp_path):
     with path.open("ab") as file:
         file.write(b"\n")
     assert [each.message for each in journal.read_events()] == ["begun"]  # once it is whole
-
-
-def test_a_cloud_that_is_not_there_is_named():
-    with pytest.raises(ConfigError, match="instance on 'mars'"):
-        get_module("mars", "instance")
