@@ -9,6 +9,7 @@ from typing import Any
 
 from traitlets.config import Config
 
+from nightingale_hub.errors import ConfigError
 from nightingale_hub.ports import find_free_ports
 from nightingale_hub.proxy import find_proxy_command
 from nightingale_hub.settings import SERVICES, NightingaleHub
@@ -47,6 +48,10 @@ def configure(c: Any) -> NightingaleHub:
     settings.ensure_state()
 
     hub = c.JupyterHub
+    if _given(hub, "internal_ssl", False):
+        raise ConfigError(
+            "c.JupyterHub.internal_ssl is set; instances have no certificates of the hub's yet"
+        )
     hub.spawner_class = "terraform"
     c.TerraformSpawner.hub_settings = settings.to_dict()
     # Instances are the supervisor's: a hub that stops leaves them running.

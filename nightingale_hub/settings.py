@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from nightingale_hub.durable import create_text
 from nightingale_hub.errors import ConfigError
 
 ENVIRONMENT_NAME = "NIGHTINGALE_SETTINGS"
+_HUB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SERVICES = ("supervisor", "metering", "billing", "audit", "console")
 
 
@@ -101,6 +103,24 @@ class NightingaleHub(Configurable):
                 f"c.NightingaleHub.cloud is {proposal.value!r}; this version knows: local"
             )
         return str(proposal.value)
+
+    @validate("hub_id")
+    def _validate_hub_id(self, proposal: Any) -> str:
+        if _HUB_ID.fullmatch(proposal.value) is None:
+            raise ConfigError(
+                f"c.NightingaleHub.hub_id is {proposal.value!r}; it must be 1 to 63 of a-z, 0-9 "
+                "and -, and begin with a letter or a digit"
+            )
+        return str(proposal.value)
+
+    @validate("public_url")
+    def _validate_public_url(self, proposal: Any) -> str:
+        if not proposal.value.startswith(("http://", "https://")):
+            raise ConfigError(
+                f"c.NightingaleHub.public_url is {proposal.value!r}; it must begin with http:// "
+                "or https://"
+            )
+        return f"{proposal.value.rstrip('/')}/"
 
     @validate("service_ports")
     def _validate_service_ports(self, proposal: Any) -> dict[str, int]:
