@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 def run(configuration: MountConfiguration) -> None:
     """Serve *configuration* until SIGTERM or SIGINT. Raises what refuses the mount."""
     _harden()
+    # Blocked before any thread starts: they wait for the one place that takes them.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     spool = Spool(configuration.spool, configuration.spool_limit_bytes)
     tree = Tree(configuration.datasets, time.time_ns())
     gate = Gate(tree, spool, configuration.owner, Processes(), now_us)
@@ -45,6 +47,7 @@ def run(configuration: MountConfiguration) -> None:
         if configuration.adapter == "libfuse":
             from nightingale_hub.fuse_audit import libfuse  # It needs libfuse on this machine.
 
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)  # libfuse handles them.
             libfuse.serve(configuration, tree, gate, announce)
         else:
             _serve_kernel(configuration, tree, gate)
@@ -59,8 +62,6 @@ def announce(path: str, how: str) -> None:
 
 
 def _serve_kernel(configuration: MountConfiguration, tree: Tree, gate: Gate) -> None:
-    # Blocked before any thread starts, so that they wait for the one place that takes them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     path = configuration.mountpoint
     mounted = mountpoint.mount(
         path, allow_other=configuration.allow_other, max_read_bytes=MAX_READ_BYTES

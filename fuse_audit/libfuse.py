@@ -90,7 +90,7 @@ def serve(
 ) -> None:
     """Mount and serve until SIGTERM or SIGINT. Raises `MountRefused`."""
     path = configuration.mountpoint
-    mountpoint.clear_dead(path)
+    mountpoint.open_mountpoint(path)
     try:
         mfusepy.FUSE(
             Operations(tree, gate, lambda: announce(path, "libfuse")),

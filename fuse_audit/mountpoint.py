@@ -7,6 +7,7 @@ over a socket. Either way the kernel itself refuses writes (`ro`) and checks per
 
 import ctypes
 import errno
+import logging
 import os
 import shutil
 import socket
@@ -27,6 +28,7 @@ _DEAD_MOUNTS = 8
 _RDONLY_NOSUID_NODEV_NOEXEC = 1 | 2 | 4 | 8
 _DETACH_NOFOLLOW = 2 | 8
 
+_log = logging.getLogger(__name__)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -43,40 +45,20 @@ def mount(path: str, *, allow_other: bool, max_read_bytes: int) -> Mounted:
     A mount that a killed daemon left there is cleared first. With *allow_other* users other than
     this process's may read, as far as each file's permissions let them.
     """
-    clear_dead(path)
-    directory = _open_directory(path)
+    directory = open_mountpoint(path)
     options = f"default_permissions,max_read={max_read_bytes}" + ",allow_other" * allow_other
     if os.geteuid() == 0:
         return _mount_as_root(path, directory, options)
     return _mount_by_helper(path, options)
 
 
-def unmount(mounted: Mounted, path: str) -> None:
-    """Take the mount at *path* away, also while files in it are open. Never raises."""
-    if mounted.how == _HELPER:
-        _run_helper_unmount(path)
-    else:
-        _libc.umount2(os.fsencode(path), _DETACH_NOFOLLOW)
+def open_mountpoint(path: str) -> Descriptor:
+    """Make *path* ready to be mounted on, and return that directory.
 
-
-def clear_dead(path: str) -> None:
-    """Unmount what a daemon that was killed has left at *path*; leave a live mount alone."""
-    for _ in range(_DEAD_MOUNTS):
-        try:
-            os.lstat(path)
-        except OSError as error:
-            if error.errno != errno.ENOTCONN:
-                return
-        else:
-            return
-        if os.geteuid() == 0:
-            _libc.umount2(os.fsencode(path), _DETACH_NOFOLLOW)
-        else:
-            _run_helper_unmount(path)
-
-
-def _open_directory(path: str) -> Descriptor:
-    """Return the directory *path* itself: a link there could lead a root's mount anywhere."""
+    It must be the directory itself: a link there could lead root's mount anywhere. Raises
+    `MountRefused`.
+    """
+    clear_dead(path)
     try:
         if not os.path.lexists(path):
             os.mkdir(path, 0o755)
@@ -87,6 +69,30 @@ def _open_directory(path: str) -> Descriptor:
     except OSError as error:
         reason = f"{path} cannot be a mountpoint: {error.strerror}"
         raise MountRefused(f"{reason}; it must be a directory and no link") from error
+
+
+def unmount(mounted: Mounted, path: str) -> None:
+    """Take the mount at *path* away, also while files in it are open. Never raises."""
+    if mounted.how == _HELPER:
+        _run_helper_unmount(path)
+    else:
+        _unmount_as_root(path)
+
+
+def clear_dead(path: str) -> None:
+    """Unmount what a daemon that was killed has left at *path*; leave a live mount alone."""
+    for _ in range(_DEAD_MOUNTS):
+        try:
+            os.statvfs(path)  # Attributes may still be known from before; this always asks.
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                return
+        else:
+            return
+        if os.geteuid() == 0:
+            _unmount_as_root(path)
+        else:
+            _run_helper_unmount(path)
 
 
 def _mount_as_root(path: str, directory: Descriptor, options: str) -> Mounted:
@@ -139,6 +145,11 @@ def _mount_by_helper(path: str, options: str) -> Mounted:
         raise MountRefused(f"{_HELPER} handed over no device for {path}")
     os.set_inheritable(descriptors[0], False)
     return Mounted(descriptors[0], _HELPER)
+
+
+def _unmount_as_root(path: str) -> None:
+    if _libc.umount2(os.fsencode(path), _DETACH_NOFOLLOW):
+        _log.error("%s is not unmounted: %s", path, os.strerror(ctypes.get_errno()))
 
 
 def _run_helper_unmount(path: str) -> None:
