@@ -74,6 +74,29 @@ async def test_a_batch_that_comes_again_is_acknowledged_and_stored_once(database
     assert count_batches(database) == 1
 
 
+class WriterThatWaitsForEight(Writer):
+    has_begun = False
+
+    async def step(self):
+        while not self.has_begun and len(self._queue) < 8:
+            await asyncio.sleep(0.01)
+        self.has_begun = True
+        await super().step()
+
+
+async def test_a_batch_that_comes_many_times_at_once_is_stored_once(database, tmp_path):
+    sender = add_instance(database)
+
+    def make(context):
+        return service.make(context, WriterThatWaitsForEight)
+
+    async with audit_service(database, tmp_path / "state", make) as audit:
+        sends = [audit.send(sender, 1, make_lines(1, 10)) for _ in range(8)]
+        answers = await asyncio.gather(*sends)
+    assert [answer.json() for answer in answers] == [{"ack": 10}] * 8
+    assert count_batches(database) == 1
+
+
 async def test_a_batch_that_overlaps_adds_only_what_is_new(database, audit):
     sender = add_instance(database)
     await audit.send(sender, 1, make_lines(1, 4))

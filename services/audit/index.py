@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Row, insert, select, tuple_, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightingale_hub.service import Context
-from nightingale_hub.services.audit.batch import hash_lines, unpack
 from nightingale_hub.services.audit.event import Event, parse_lines
 from nightingale_hub.services.audit.frame import DamagedFrame
 from nightingale_hub.services.audit.segments import Place, Segments
@@ -59,10 +58,7 @@ class Index:
 
 def load_events(segments: Segments, row: Row[Any]) -> list[Event]:
     """Return the events of the stored batch *row*; raises `DamagedFrame` unless all are there."""
-    lines = unpack(segments.load(Place(row.file, row.position, row.length)).payload)
-    if hash_lines(lines) != row.sha256:
-        raise DamagedFrame("the lines are not those that were acknowledged")
-    return parse_lines(lines)
+    return parse_lines(segments.load_lines(Place(row.file, row.position, row.length), row.sha256))
 
 
 def insert_events(conn: Connection, row: Row[Any], events: Sequence[Event]) -> None:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nightingale_hub.errors import Unavailable
+from nightingale_hub.errors import NightingaleError, Unavailable
 from nightingale_hub.services.audit import frame
+from nightingale_hub.services.audit.batch import hash_lines, unpack
 from nightingale_hub.services.audit.frame import DamagedFrame, Frame
 
 log = logging.getLogger("nightingale")
@@ -71,14 +72,17 @@ class Segments:
                 self._size += len(each)
             return places
 
-    def load(self, place: Place) -> Frame:
-        """Return the frame at *place*; raises `DamagedFrame`."""
+    def load_lines(self, place: Place, sha256: str) -> bytes:
+        """Return the lines of the frame at *place*; raises `DamagedFrame` unless *sha256* fits."""
         try:
             with open(self.directory / place.file, "rb") as file:
                 file.seek(place.position)
-                return frame.decode(file.read(place.length))
-        except OSError as error:
+                lines = unpack(frame.decode(file.read(place.length)).payload)
+        except (OSError, NightingaleError) as error:
             raise DamagedFrame(f"{place.file} cannot be read: {error}") from error
+        if hash_lines(lines) != sha256:
+            raise DamagedFrame(f"{place.file} holds other lines than were acknowledged")
+        return lines
 
     def close(self) -> None:
         """Close this process's file, once a running append has ended."""

@@ -167,7 +167,7 @@ def _iterate_stored(
         .order_by(audit_batch.c.first_seq)
     )
     for row in rows:
-        frame = segments.load(Place(row.file, row.position, row.length))
-        for seq, line in enumerate(split_lines(unpack(frame.payload)), row.first_seq):
+        lines = segments.load_lines(Place(row.file, row.position, row.length), row.sha256)
+        for seq, line in enumerate(split_lines(lines), row.first_seq):
             if batch.first_seq <= seq <= batch.last_seq:
                 yield seq, line
