@@ -57,24 +57,18 @@ class Meter:
         self.beats.forget_all_but({each.row.id for each in metered})
 
     async def take(self, instance_id: str, beat: Beat) -> None:
-        """Take *beat* of an instance. A new boot is stored before this returns.
+        """Take *beat* of an instance; what it opens or ends is stored before this returns.
 
         Raises `Conflict` for a boot that is not metered: one that ended, or is not newer.
         """
         metered = await self._context.read(lambda conn: find_metered(conn, instance_id))
         assert metered is not None, "its credential was found in its record"
-        if self._is_present(metered, beat):
-            self.beats.keep(instance_id, beat)
-            return
-        proof = self.beats.with_beat(instance_id, beat)
-        if not is_newer(metered.record, metered.after(self.beats.proofs), proof):
-            raise Conflict(
-                f"boot {beat.boot_id} of instance {instance_id} is not metered: it ended, or "
-                "another boot runs"
-            )
-        log.warning("instance %s runs a new boot, %s", instance_id, beat.boot_id)
+        if not self._is_present(metered, beat):
+            self._refuse_unless_newer(metered, beat)
+            log.warning("instance %s runs a new boot, %s", instance_id, beat.boot_id)
         self.beats.keep(instance_id, beat)
-        await self._store([instance_id])
+        if metered.needs_writing(self.beats.proofs):
+            await self._store([instance_id])
 
     async def list_live(self, owner: str | None) -> list[tuple[Metered, int | None]]:
         """Return each instance of *owner* (None: everyone) that is not gone, and its last proof."""
@@ -94,6 +88,14 @@ class Meter:
         if not ready:
             return bool(beat.boot_id == metered.row.boot_id)
         return any(each.boot_id == beat.boot_id and each.cause != BOOT_CHANGED for each in ready)
+
+    def _refuse_unless_newer(self, metered: Metered, beat: Beat) -> None:
+        proof = self.beats.with_beat(metered.row.id, beat)
+        if not is_newer(metered.record, metered.after(self.beats.proofs), proof):
+            raise Conflict(
+                f"boot {beat.boot_id} of instance {metered.row.id} is not metered: it ended, or "
+                "another boot runs"
+            )
 
     async def _store(self, instance_ids: list[str]) -> None:
         if not instance_ids:

@@ -8,11 +8,15 @@ A segment that ended is never changed, for it may have been billed.
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from nightingale_hub.clock import US_PER_S
+
 READY = "ready"
 ALLOCATED = "allocated"
 STOP_ACCEPTED = "stop accepted"
 GONE = "gone"
 BOOT_CHANGED = "boot changed"
+# How late a beat may arrive, at most: an agent gives one up after 5 s and never sends it again.
+LATE_BEAT_US = 10 * US_PER_S
 
 
 @dataclass(frozen=True)
@@ -119,15 +123,15 @@ def find_changes(
 def is_newer(record: Record, segments: Iterable[Segment], proof: Proof) -> bool:
     """Tell whether *proof* is of a boot that follows the one that is metered now.
 
-    It must have started after all that is proven of the present boot: else it is the late
-    beat of an older boot, or two agents that use one credential.
+    It must have started after all that is proven of the present boot, but for what a late beat
+    may have proven too much: else two agents use one credential.
     """
     ready = _by_start(segments)
     if record.ending is not None or not ready or ready[-1].end_us is not None:
         return False
     if any(segment.boot_id == proof.boot_id for segment in ready):
         return False
-    return proof.started_us >= ready[-1].seen_us
+    return proof.started_us + LATE_BEAT_US >= ready[-1].seen_us
 
 
 def is_checkpoint(before: Segment | None, after: Segment) -> bool:
@@ -168,7 +172,8 @@ def _ready(
         elif is_newer(record, chain, proof):
             # Nothing proves that it was up between the boots: that is in the customer's favour.
             chain[-1] = current.close(current.seen_us, BOOT_CHANGED)
-            opened = Segment(READY, proof.boot_id, proof.started_us, proof.started_us)
+            start_us = max(proof.started_us, current.seen_us)
+            opened = Segment(READY, proof.boot_id, start_us, start_us)
             chain.append(opened.extend(proof.seen_us))
     if record.ending is not None and chain[-1].end_us is None:
         chain[-1] = chain[-1].close(*record.ending)
@@ -179,8 +184,8 @@ def _extend(record: Record, chain: list[Segment], proof: Proof) -> Segment:
     current = chain[-1]
     if current.boot_id != record.boot_id:
         # A boot after the first is billed from its start, which a faster beat tells better.
-        earliest_us = chain[-2].end_us if len(chain) > 1 else None
-        started_us = max(proof.started_us, earliest_us or proof.started_us)
+        assert chain[-2].end_us is not None
+        started_us = max(proof.started_us, chain[-2].end_us)
         current = replace(current, start_us=min(current.start_us, started_us))
     return current.extend(proof.seen_us)
 
