@@ -1,0 +1,85 @@
+"""What billing answers the console: costs, statements, prices, and whether the books balance."""
+
+from sqlalchemy import Connection
+
+from nightingale_hub.auth import ServiceHandler, parse_int
+from nightingale_hub.clock import now_us
+from nightingale_hub.errors import BadInput
+from nightingale_hub.offers import list_choices
+from nightingale_hub.services.billing.ledger import count_entries, fold_balances
+from nightingale_hub.services.billing.statement import make_statement, summarize_cost
+
+
+class BillingHandler(ServiceHandler):
+    """A route that the console alone may ask."""
+
+    async def prepare(self) -> None:
+        """Let the console pass; raises `NotAllowed`."""
+        await self.require_service("console")
+
+    def owner(self) -> str:
+        """Return whose money is asked about; raises `BadInput` when nobody is named."""
+        name = self.get_query_argument("owner", "")
+        if not name:
+            raise BadInput("name whose cost: ?owner=…")
+        return name
+
+
+class CostHandler(BillingHandler):
+    """The month's cost of one owner, to the second of asking."""
+
+    async def get(self) -> None:
+        """Reply posted and running amounts, per instance."""
+        owner, at_us = self.owner(), parse_int(self, "at_us", None)
+        self.reply(
+            await self.context.read(
+                lambda conn: summarize_cost(conn, owner, now_us() if at_us is None else at_us)
+            )
+        )
+
+
+class StatementHandler(BillingHandler):
+    """The statement of one owner for one month."""
+
+    async def get(self) -> None:
+        """Reply the lines and their total; raises `BadInput` for what is no month."""
+        owner, month = self.owner(), self.get_query_argument("month", "")
+        self.reply(
+            await self.context.read(lambda conn: make_statement(conn, owner, month, now_us()))
+        )
+
+
+class LedgerHandler(BillingHandler):
+    """Whether the books balance."""
+
+    async def get(self) -> None:
+        """Reply the number of entries, their sum and every account's balance."""
+
+        def read(conn: Connection) -> dict[str, object]:
+            accounts = fold_balances(conn)
+            return {
+                "entries": count_entries(conn),
+                "sum_micro": sum(accounts.values()),
+                "accounts": accounts,
+            }
+
+        self.reply(await self.context.read(read))
+
+
+class PricesHandler(BillingHandler):
+    """The prices in force."""
+
+    async def get(self) -> None:
+        """Reply each size's price now on the hub's cloud."""
+        settings = self.context.settings
+        choices = await self.context.read(
+            lambda conn: list_choices(conn, settings.cloud, settings.region, now_us())
+        )
+        self.reply(
+            {
+                "prices": [
+                    {"sku": each.sku, "nano_usd_per_hour": each.nano_usd_per_hour}
+                    for each in choices
+                ]
+            }
+        )

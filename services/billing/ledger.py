@@ -1,0 +1,132 @@
+"""The ledger: double entry, append-only, idempotent. Only this file posts money.
+
+The database itself refuses to change or delete what is posted; a correction is a reversal.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from nightingale_hub.errors import BadInput, Conflict, NotFound
+from nightingale_hub.tables import entry, journal
+
+USD = "USD"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An amount on an account: positive debits it, negative credits it."""
+
+    account: str
+    amount_micro: int
+    currency: str = USD
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Entries that belong together and sum to zero in each currency."""
+
+    idem_key: str
+    description: str
+    entries: tuple[Entry, ...]
+
+    @property
+    def payload_sha256(self) -> str:
+        """What tells the same journal sent twice from another under the same key."""
+        entries = [[each.account, each.amount_micro, each.currency] for each in self.entries]
+        return hashlib.sha256(json.dumps([self.description, entries]).encode()).hexdigest()
+
+
+def receivable(owner: str) -> str:
+    """Return the account of what *owner* owes."""
+    return f"receivable:{owner}"
+
+
+REVENUE = "revenue:usage"
+
+
+def post(conn: Connection, posted: Journal, at_us: int) -> bool:
+    """Append *posted*; returns False when the very same journal was posted before.
+
+    Raises `BadInput` when it does not balance, `Conflict` when its key stands for another one.
+    """
+    sums: Counter[str] = Counter()
+    for each in posted.entries:
+        if type(each.amount_micro) is not int:
+            raise BadInput(f"amount {each.amount_micro!r} on {each.account} is no integer")
+        sums[each.currency] += each.amount_micro
+    if len(posted.entries) < 2 or any(sums.values()):
+        raise BadInput(f"journal {posted.idem_key} does not balance: {dict(sums)}")
+    if not _claim_key(conn, posted, at_us):
+        return False
+    journal_id = conn.execute(
+        select(journal.c.id).where(journal.c.idem_key == posted.idem_key)
+    ).scalar_one()
+    conn.execute(
+        insert(entry),
+        [
+            {
+                "journal_id": journal_id,
+                "account": each.account,
+                "amount_micro": each.amount_micro,
+                "currency": each.currency,
+            }
+            for each in posted.entries
+        ],
+    )
+    return True
+
+
+def reverse(conn: Connection, idem_key: str, reason: str, at_us: int) -> bool:
+    """Post the exact negation of a journal, once; returns False when that was done before.
+
+    Raises `NotFound` for a key that no journal has.
+    """
+    row = conn.execute(select(journal).where(journal.c.idem_key == idem_key)).one_or_none()
+    if row is None:
+        raise NotFound(f"no journal {idem_key!r} to reverse")
+    entries = conn.execute(
+        select(entry).where(entry.c.journal_id == row.id).order_by(entry.c.id)
+    ).all()
+    negated = tuple(Entry(each.account, -each.amount_micro, each.currency) for each in entries)
+    return post(conn, Journal(f"reversal:{idem_key}", f"Reversal: {reason}", negated), at_us)
+
+
+def fold_balances(conn: Connection) -> dict[str, int]:
+    """Return every account's balance in micro-units, from the entries themselves."""
+    rows = conn.execute(
+        select(entry.c.account, func.sum(entry.c.amount_micro))
+        .group_by(entry.c.account)
+        .order_by(entry.c.account)
+    )
+    return {account: int(total) for account, total in rows}
+
+
+def count_entries(conn: Connection) -> int:
+    """Return how many entries were ever posted."""
+    return int(conn.execute(select(func.count()).select_from(entry)).scalar_one())
+
+
+def _claim_key(conn: Connection, posted: Journal, at_us: int) -> bool:
+    values = {
+        "idem_key": posted.idem_key,
+        "payload_sha256": posted.payload_sha256,
+        "at_us": at_us,
+        "description": posted.description,
+    }
+    try:
+        # Of two writers at once the second waits here, then finds the key taken.
+        with conn.begin_nested():
+            conn.execute(insert(journal).values(**values))
+        return True
+    except IntegrityError:
+        known = conn.execute(
+            select(journal.c.payload_sha256).where(journal.c.idem_key == posted.idem_key)
+        ).scalar_one()
+    if known != posted.payload_sha256:
+        raise Conflict(f"journal {posted.idem_key} was posted before with other entries")
+    return False

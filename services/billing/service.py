@@ -1,0 +1,59 @@
+"""The billing service put together: it loads the price list, then rates what has ended."""
+
+import logging
+
+from nightingale_hub.clock import now_us
+from nightingale_hub.errors import NightingaleError
+from nightingale_hub.service import Context, Loop, Service
+from nightingale_hub.services.billing.api import (
+    CostHandler,
+    LedgerHandler,
+    PricesHandler,
+    StatementHandler,
+)
+from nightingale_hub.services.billing.posting import list_unrated, post_segment
+from nightingale_hub.services.billing.prices import LIST, load_prices, parse_prices
+
+log = logging.getLogger("nightingale")
+RATE_PAUSE_S = 1.0
+
+
+def make(context: Context) -> Service:
+    """Return the service for *context*."""
+    biller = Biller(context)
+    return Service(
+        routes=[
+            (r"api/cost", CostHandler, {}),
+            (r"api/statement", StatementHandler, {}),
+            (r"api/ledger/check", LedgerHandler, {}),
+            (r"api/prices", PricesHandler, {}),
+        ],
+        loops=[Loop("bill", RATE_PAUSE_S, biller.step)],
+    )
+
+
+class Biller:
+    """The one who posts."""
+
+    def __init__(self, context: Context) -> None:
+        """Bill what is in *context*'s database."""
+        self._context = context
+        self._has_prices = False
+
+    async def step(self) -> None:
+        """Load the price list once, then post every segment that ended since the last step."""
+        if not self._has_prices:
+            await self._load_prices()
+        for row in await self._context.read(list_unrated):
+            # One transaction a segment: a line that cannot be posted holds back no other.
+            await self._context.write(lambda conn, row=row: post_segment(conn, row, now_us()))
+
+    async def _load_prices(self) -> None:
+        try:
+            prices = parse_prices(LIST.read_text().splitlines())
+            added = await self._context.write(lambda conn: load_prices(conn, prices))
+            log.info("price list: %d new prices", added)
+        except NightingaleError:
+            # The book as it stands holds on; a wrong list changes nothing.
+            log.exception("the price list was not taken")
+        self._has_prices = True
