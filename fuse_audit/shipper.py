@@ -58,7 +58,8 @@ class Shipper:
     def _gather(self) -> list[bytes]:
         """Return the next batch; a small one waits a moment for company."""
         lines = self._backlog.peek(self._most_lines)
-        if 0 < len(lines) < ENOUGH_LINES and not self._wait(GATHER_S):
+        enough = min(ENOUGH_LINES, self._most_lines)
+        if 0 < len(lines) < enough and not self._wait(GATHER_S):
             lines = self._backlog.peek(self._most_lines)
         return lines
 
@@ -93,7 +94,6 @@ class Shipper:
         if self._failures:
             _log.info("the audit service answers again")
         self._failures = 0
-        self._most_lines = MOST_LINES
 
     def _pause(self, reason: str, at_least_s: float) -> None:
         longest = min(LONGEST_PAUSE_S, SHORTEST_PAUSE_S * 2**self._failures)
