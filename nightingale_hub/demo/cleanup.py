@@ -1,0 +1,65 @@
+"""What a demo must not leave behind, and how its directory and system users are removed."""
+
+import os
+import pwd
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from nightingale_hub.errors import Conflict
+
+SETTLE_FOR_S = 5.0
+
+
+def list_leftovers(directory: Path) -> list[str]:
+    """Return what still belongs to the demo in *directory*: processes and mounts, named.
+
+    Waits up to 5 s for what is just ending. A process belongs to it when its command line,
+    environment or working directory names the directory.
+    """
+    deadline = time.monotonic() + SETTLE_FOR_S
+    while True:
+        found = _list_processes(str(directory)) + _list_mounts(str(directory))
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
+
+
+def remove(directory: Path) -> None:
+    """Delete *directory* and the system users whose homes lie in it.
+
+    Raises `Conflict` while anything of it still runs.
+    """
+    left = list_leftovers(directory)
+    if left:
+        raise Conflict(f"{directory} is in use: {'; '.join(left)}")
+    homes = directory / "homes"
+    for account in pwd.getpwall():
+        if account.pw_name.startswith("nh-") and Path(account.pw_dir).parent == homes:
+            command = ["/usr/sbin/userdel", account.pw_name]
+            subprocess.run(command, check=True, capture_output=True)
+    shutil.rmtree(directory)
+
+
+def _list_processes(directory: str) -> list[str]:
+    needle = directory.encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+            continue
+        try:
+            command = (entry / "cmdline").read_bytes()
+            told = command + (entry / "environ").read_bytes() + os.readlink(entry / "cwd").encode()
+        except OSError:
+            continue  # it ended, or it is another user's
+        if needle in told:
+            words = command.replace(b"\0", b" ").decode(errors="replace").strip()
+            found.append(f"process {entry.name} ({words[:80]})")
+    return found
+
+
+def _list_mounts(directory: str) -> list[str]:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    points = [line.split(" ")[4] for line in lines]
+    return [f"mount {point}" for point in points if point.startswith(directory + "/")]
