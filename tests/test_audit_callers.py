@@ -1,5 +1,6 @@
 """Who reads: every caller is told from every other, and each gets a record of their own."""
 
+import errno
 import mmap
 import os
 import pwd
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from nightingale_hub.fuse_audit.gate import Caller
+from nightingale_hub.fuse_audit.nodes import Nodes
+from nightingale_hub.fuse_audit.tree import Node
 from tests.audit_mount import LIMIT_S, audit_mount, open_to_all
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
@@ -146,3 +150,54 @@ def test_the_kernel_adapter_opens_a_descriptor_of_ours_by_its_path(tmp_path):
         script = f"exec 3< {mount.top}/f; cat /dev/fd/3"
         assert subprocess.run(["sh", "-c", script], capture_output=True).stdout == b"hello"
         assert len(mount.events("open")) == 2
+
+
+def test_a_number_is_open_once_and_who_comes_second_gets_their_own():
+    nodes = Nodes(Node(None, b"", None))
+    file = Node(None, b"f", None)
+    first, second = Caller(7, 100), Caller(7, 200)
+    shared = nodes.remember(1, file, 5, first.tid)
+    assert nodes.remember(1, file, 5, second.tid) == shared
+    nodes.open(shared, first)
+    with pytest.raises(OSError) as caught:
+        nodes.open(shared, second)
+    assert caught.value.errno == errno.ESTALE
+    nodes.release(shared, first.uid)
+    # Sent back, it gets one that nobody else can have taken, though the first is free again.
+    own = nodes.remember(1, file, 5, second.tid)
+    assert own != shared == nodes.remember(1, file, 5, first.tid)
+    nodes.open(own, second)
+    nodes.open(shared, first)
+
+
+def test_a_number_is_given_up_when_it_is_forgotten_as_often_as_it_was_looked_up():
+    nodes = Nodes(Node(None, b"", None))
+    file = Node(None, b"f", None)
+    number = nodes.remember(1, file, 5, 0)
+    assert nodes.remember(1, file, 5, 0) == number
+    nodes.forget(number, 1)
+    assert nodes.get(number) is file
+    nodes.forget(number, 1)
+    with pytest.raises(OSError, match="no such node"):
+        nodes.get(number)
+    assert len(nodes) == 1
+    assert nodes.remember(1, file, 5, 0) != number
+
+
+@needs_root
+def test_another_user_cannot_open_a_held_file_past_its_name(tmp_path):
+    with audit_mount(tmp_path) as mount:
+        os.chmod(mount.data, 0o755)
+        (mount.data / "f").write_bytes(b"x")
+        os.chmod(mount.data / "f", 0o644)
+        name = os.open(mount.top / "f", os.O_PATH)
+        held = os.open(mount.top / "f", os.O_RDONLY)
+        child = "import os,sys; os.open('/proc/self/fd/'+sys.argv[1],0)"
+        refused = subprocess.run(
+            [sys.executable, "-S", "-c", child, str(name)],
+            pass_fds=[name], capture_output=True, text=True, user="nobody",
+        )  # fmt: skip
+        os.close(name)
+        os.close(held)
+        assert "Stale file handle" in refused.stderr
+        assert len(mount.events("open")) == 1

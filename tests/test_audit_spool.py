@@ -151,6 +151,19 @@ def test_a_failed_sync_fails_the_spool_for_good(tmp_path, monkeypatch):
     spool.close()
 
 
+def test_a_line_that_was_written_in_part_is_taken_back(tmp_path, monkeypatch):
+    really = os.write
+    spool = Spool(str(tmp_path / "s"), LARGE)
+    append(spool, 2)
+    with monkeypatch.context() as nearly_full:
+        nearly_full.setattr(os, "write", lambda fd, data: really(fd, data[: len(data) // 2]))
+        with pytest.raises(OSError, match="takes no more"):
+            append(spool, 1)
+    append(spool, 2)
+    spool.close()
+    assert numbers(tmp_path / "s") == [1, 2, 3, 4]
+
+
 def test_two_daemons_cannot_hold_one_spool(tmp_path):
     spool = Spool(str(tmp_path / "s"), LARGE)
     with pytest.raises(MountRefused, match="held by a running audit mount"):
