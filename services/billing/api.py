@@ -4,10 +4,9 @@ from sqlalchemy import Connection
 
 from nightingale_hub.auth import ServiceHandler, parse_int
 from nightingale_hub.clock import now_us
-from nightingale_hub.errors import BadInput
 from nightingale_hub.offers import list_choices
-from nightingale_hub.services.billing.ledger import count_entries, fold_balances
-from nightingale_hub.services.billing.statement import make_statement, summarize_cost
+from nightingale_hub.services.billing.ledger import count_entries, fold_balances, list_unbalanced
+from nightingale_hub.services.billing.statement import make_statement, parse_owner, summarize_cost
 
 
 class BillingHandler(ServiceHandler):
@@ -19,10 +18,7 @@ class BillingHandler(ServiceHandler):
 
     def owner(self) -> str:
         """Return whose money is asked about; raises `BadInput` when nobody is named."""
-        name = self.get_query_argument("owner", "")
-        if not name:
-            raise BadInput("name whose cost: ?owner=…")
-        return name
+        return parse_owner(self.get_query_argument("owner", ""))
 
 
 class CostHandler(BillingHandler):
@@ -53,7 +49,7 @@ class LedgerHandler(BillingHandler):
     """Whether the books balance."""
 
     async def get(self) -> None:
-        """Reply the number of entries, their sum and every account's balance."""
+        """Reply how many entries there are, their sum, each balance, what does not balance."""
 
         def read(conn: Connection) -> dict[str, object]:
             accounts = fold_balances(conn)
@@ -61,6 +57,7 @@ class LedgerHandler(BillingHandler):
                 "entries": count_entries(conn),
                 "sum_micro": sum(accounts.values()),
                 "accounts": accounts,
+                "unbalanced": list_unbalanced(conn),
             }
 
         self.reply(await self.context.read(read))

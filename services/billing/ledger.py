@@ -5,6 +5,7 @@ The database itself refuses to change or delete what is posted; a correction is 
 
 import hashlib
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 
@@ -15,6 +16,8 @@ from nightingale_hub.errors import BadInput, Conflict, NotFound
 from nightingale_hub.tables import entry, journal
 
 USD = "USD"
+MAX_AMOUNT_MICRO = 2**63 - 1
+_CURRENCY = re.compile(r"[A-Z]{3}")
 
 
 @dataclass(frozen=True)
@@ -49,18 +52,34 @@ def receivable(owner: str) -> str:
 REVENUE = "revenue:usage"
 
 
+def find_fault(proposed: Journal) -> str | None:
+    """Return what is wrong with *proposed*, or None when it may be posted."""
+    if not proposed.idem_key or not proposed.description:
+        return "it needs a key and a description"
+    if len(proposed.entries) < 2:
+        return "it needs two entries at least"
+    sums: Counter[str] = Counter()
+    for each in proposed.entries:
+        if not each.account:
+            return "an entry needs an account"
+        if type(each.amount_micro) is not int or abs(each.amount_micro) > MAX_AMOUNT_MICRO:
+            return f"amount {each.amount_micro!r} on {each.account} is no whole number in range"
+        if not _CURRENCY.fullmatch(each.currency):
+            return f"currency {each.currency[:40]!r} is not three capital letters"
+        sums[each.currency] += each.amount_micro
+    if any(sums.values()):
+        return f"it does not balance: {dict(sums)}"
+    return None
+
+
 def post(conn: Connection, posted: Journal, at_us: int) -> bool:
     """Append *posted*; returns False when the very same journal was posted before.
 
     Raises `BadInput` when it does not balance, `Conflict` when its key stands for another one.
     """
-    sums: Counter[str] = Counter()
-    for each in posted.entries:
-        if type(each.amount_micro) is not int:
-            raise BadInput(f"amount {each.amount_micro!r} on {each.account} is no integer")
-        sums[each.currency] += each.amount_micro
-    if len(posted.entries) < 2 or any(sums.values()):
-        raise BadInput(f"journal {posted.idem_key} does not balance: {dict(sums)}")
+    fault = find_fault(posted)
+    if fault is not None:
+        raise BadInput(f"journal {posted.idem_key!r}: {fault}")
     if not _claim_key(conn, posted, at_us):
         return False
     journal_id = conn.execute(
@@ -104,6 +123,18 @@ def fold_balances(conn: Connection) -> dict[str, int]:
         .order_by(entry.c.account)
     )
     return {account: int(total) for account, total in rows}
+
+
+def list_unbalanced(conn: Connection) -> list[str]:
+    """Return the keys of journals whose entries do not sum to zero: there must be none."""
+    rows = conn.execute(
+        select(journal.c.idem_key)
+        .join(entry, entry.c.journal_id == journal.c.id)
+        .group_by(journal.c.idem_key, entry.c.currency)
+        .having(func.sum(entry.c.amount_micro) != 0)
+        .order_by(journal.c.idem_key)
+    )
+    return [row.idem_key for row in rows]
 
 
 def count_entries(conn: Connection) -> int:

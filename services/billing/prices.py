@@ -4,10 +4,11 @@ A price is a decimal number of dollars; nothing on its way to an integer is a fl
 """
 
 import csv
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from sqlalchemy import Connection, insert, select
@@ -21,6 +22,7 @@ COLUMNS = ["cloud", "region", "sku", "usd_per_hour", "effective", "source"]
 NANO_PER_USD = 10**9
 # A rate above this is a slip of the pen: the dearest instance on offer costs about $100 an hour.
 MAX_NANO_USD_PER_HOUR = 100_000 * NANO_PER_USD
+_RATE = re.compile(r"[0-9]{1,7}(\.[0-9]{1,9})?")
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,15 @@ def parse_prices(lines: Iterable[str]) -> list[Price]:
 
 def parse_rate(text: str) -> int:
     """Return the dollars per hour in *text* as nano-dollars, exactly; raises `BadInput`."""
-    try:
-        nano = Decimal(text) * NANO_PER_USD
-    except InvalidOperation as error:
-        raise BadInput(f"{text[:40]!r} is no price in dollars per hour") from error
-    if not nano.is_finite() or not 0 <= nano <= MAX_NANO_USD_PER_HOUR:
+    # Decimal also reads 1e3, 1_0, NaN and other scripts' digits: none of them is a price here.
+    if not _RATE.fullmatch(text):
+        raise BadInput(
+            f"{text[:40]!r} is no price: write dollars per hour, 0 or more, at most nine decimals"
+        )
+    nano = Decimal(text) * NANO_PER_USD
+    if nano > MAX_NANO_USD_PER_HOUR:
         raise BadInput(f"{text[:40]!r} is out of range for a price in dollars per hour")
-    if nano != nano.to_integral_value():
-        raise BadInput(f"{text[:40]!r} has more than nine decimals")
+    assert nano == int(nano), text
     return int(nano)
 
 

@@ -1,12 +1,13 @@
 """What an owner is charged: posted lines, and what runs or waits to be posted.
 
-A line belongs to the month in which it starts. A running amount is worked out as a posted one
-will be, at the instant of asking.
+A running amount is worked out as a posted one will be, at the instant of asking or at the stop
+that the record has, whichever is first; so a meter that is late costs nobody anything.
 """
 
+import re
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
 from nightingale_hub.clock import month_bounds_us, to_datetime
 from nightingale_hub.errors import BadInput
@@ -15,11 +16,50 @@ from nightingale_hub.services.billing.posting import METER
 from nightingale_hub.services.billing.rating import count_seconds, rate
 from nightingale_hub.tables import instance, line_item, segment
 
+STATES = ("running", "pending", "posted")
+RULE = "A line belongs to the month in which it starts, in UTC."
+MAX_OWNER_CHARS = 255
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+
+
+def parse_owner(text: str) -> str:
+    """Return *text* as a hub user's name; raises `BadInput`."""
+    if not text or len(text) > MAX_OWNER_CHARS or not text.isprintable():
+        raise BadInput(f"name whose cost: owner=…, at most {MAX_OWNER_CHARS} characters")
+    return text
+
+
+def parse_month(text: str) -> tuple[int, int]:
+    """Return the bounds in µs of the month *text*; raises `BadInput`."""
+    try:
+        if not _MONTH.fullmatch(text):
+            raise ValueError("not YYYY-MM")
+        return month_bounds_us(text)
+    except ValueError as error:
+        raise BadInput(f"month {text[:40]!r} is not like 2026-11") from error
+
+
+def month_of(at_us: int) -> str:
+    """Return the month of *at_us* in UTC; raises `BadInput` where the calendar ends."""
+    try:
+        return to_datetime(at_us).strftime("%Y-%m")
+    except (ValueError, OverflowError) as error:
+        raise BadInput("at_us lies beyond the calendar") from error
+
 
 def summarize_cost(conn: Connection, owner: str, at_us: int) -> dict[str, Any]:
-    """Return the cost of *owner* in the month of *at_us*, per instance and in sum."""
-    month = to_datetime(at_us).strftime("%Y-%m")
-    charges = [_charge(row, at_us) for row in _list_segments(conn, owner, month)]
+    """Return the cost of *owner*: what is not posted yet, and the lines of the month of *at_us*.
+
+    There is one row for each segment, those that run first; what runs is listed whichever month
+    it began in. Raises `BadInput` for an instant beyond the calendar.
+    """
+    month = month_of(at_us)
+    start_us, end_us = parse_month(month)
+    is_unposted = line_item.c.id.is_(None)
+    in_month = (segment.c.start_us >= start_us) & (segment.c.start_us < end_us)
+    rows = _list_segments(conn, owner, is_unposted | in_month)
+    charges = [_charge(row, at_us) for row in rows]
+    charges.sort(key=lambda charge: STATES.index(charge["state"]))
     return {
         "currency": "USD",
         "month": month,
@@ -34,7 +74,9 @@ def make_statement(conn: Connection, owner: str, month: str, at_us: int) -> dict
 
     Raises `BadInput` for what is no month.
     """
-    rows = _list_segments(conn, owner, month)
+    start_us, end_us = parse_month(month)
+    in_month = (segment.c.start_us >= start_us) & (segment.c.start_us < end_us)
+    rows = _list_segments(conn, owner, in_month)
     lines = [
         {
             "line_id": row.line_id,
@@ -55,18 +97,15 @@ def make_statement(conn: Connection, owner: str, month: str, at_us: int) -> dict
         "owner": owner,
         "month": month,
         "currency": "USD",
+        "rule": RULE,
         "lines": lines,
         "total_micro_usd": sum(line["amount_micro_usd"] for line in lines),
-        "running_micro_usd": _sum(charges, "running"),
+        "running_micro_usd": _sum(charges, "running", "pending"),
         "pending": sum(charge["state"] == "pending" for charge in charges),
     }
 
 
-def _list_segments(conn: Connection, owner: str, month: str) -> list[Row[Any]]:
-    try:
-        start_us, end_us = month_bounds_us(month)
-    except ValueError as error:
-        raise BadInput(f"month {month[:40]!r} is not like 2026-11") from error
+def _list_segments(conn: Connection, owner: str, which: ColumnElement[bool]) -> list[Row[Any]]:
     return list(
         conn.execute(
             select(
@@ -76,6 +115,8 @@ def _list_segments(conn: Connection, owner: str, month: str) -> list[Row[Any]]:
                 instance.c.gpu,
                 instance.c.disk,
                 instance.c.nano_usd_per_hour,
+                instance.c.stop_accepted_us,
+                instance.c.gone_us,
                 line_item.c.id.label("line_id"),
                 line_item.c.seconds,
                 line_item.c.nano_usd_per_hour.label("line_rate"),
@@ -83,12 +124,7 @@ def _list_segments(conn: Connection, owner: str, month: str) -> list[Row[Any]]:
             )
             .join(instance, instance.c.id == segment.c.instance_id)
             .outerjoin(line_item, line_item.c.segment_id == segment.c.id)
-            .where(
-                instance.c.owner == owner,
-                segment.c.meter == METER,
-                segment.c.start_us >= start_us,
-                segment.c.start_us < end_us,
-            )
+            .where(instance.c.owner == owner, segment.c.meter == METER, which)
             .order_by(segment.c.start_us, segment.c.id)
         )
     )
@@ -98,9 +134,9 @@ def _charge(row: Row[Any], at_us: int) -> dict[str, Any]:
     if row.line_id is not None:
         state, seconds, amount = "posted", row.seconds, row.amount_micro_usd
     else:
-        state = "running" if row.end_us is None else "pending"
-        end_us = max(at_us, row.start_us) if row.end_us is None else row.end_us
-        seconds = count_seconds(row.start_us, end_us)
+        ends = [at for at in (row.end_us, row.stop_accepted_us, row.gone_us) if at is not None]
+        state = "pending" if ends and min(ends) <= at_us else "running"
+        seconds = count_seconds(row.start_us, max(row.start_us, min([*ends, at_us])))
         amount = rate(seconds, row.nano_usd_per_hour)
     return {
         "instance_id": row.instance_id,
