@@ -2,19 +2,14 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
 
 import pytest
-import zstandard
 
 from nightingale_hub.errors import Conflict
 from nightingale_hub.fuse_audit import spool as spool_module
@@ -22,113 +17,19 @@ from nightingale_hub.fuse_audit.backlog import Backlog
 from nightingale_hub.fuse_audit.frames import list_files
 from nightingale_hub.fuse_audit.spool import Spool
 from tests.audit_mount import LIMIT_S, audit_mount, read_events
+from tests.audit_service import (
+    SHIP,
+    Service,
+    Shipping,
+    dies_after_storing,
+    dies_before_storing,
+    is_busy,
+    is_slow,
+    says_nonsense,
+    stores_half_and_dies,
+)
 
-SHIP = [sys.executable, "-m", "nightingale_hub.fuse_audit.ship"]
 Fault = Callable[["Service", BaseHTTPRequestHandler], bool]
-
-
-class Service(ThreadingHTTPServer):
-    """An audit service: it keeps each line once, and misbehaves as its faults say.
-
-    A fault is called for one request each, and returns whether it has dealt with it.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), Handler)
-        self.lines: list[bytes] = []
-        self.arrived_s: list[float] = []
-        self.batches: list[tuple[int, int]] = []
-        self.tries = 0
-        self.faults: list[Fault] = []
-        self.largest = 1 << 30
-        self.lock = threading.Lock()
-        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
-
-    def store(self, first: int, lines: list[bytes]) -> dict[str, Any]:
-        """Store what is new and return the reply, as the contract has it."""
-        if first > len(self.lines) + 1:
-            return {"error": {"code": "gap", "expect": len(self.lines) + 1}}
-        for seq, line in enumerate(lines, first):
-            if seq <= len(self.lines):
-                if self.lines[seq - 1] != line:
-                    return {"error": {"code": "conflict"}}
-            else:
-                self.lines.append(line)
-                self.arrived_s.append(time.monotonic())
-        self.batches.append((first, first + len(lines) - 1))
-        return {"ack": len(self.lines)}
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Service
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        assert self.path == "/base/api/streams/i-1:b-1/batches"
-        assert self.headers["Authorization"] == "Bearer s3cret"
-        assert self.headers["Content-Type"] == "application/x-ndjson"
-        assert self.headers["Content-Encoding"] == "zstd"
-        data = zstandard.ZstdDecompressor().decompress(body)
-        assert data.endswith(b"\n")
-        self.lines = data[:-1].split(b"\n")
-        self.first = int(self.headers["X-First-Seq"])
-        assert int(self.headers["X-Last-Seq"]) == self.first + len(self.lines) - 1
-        with self.server.lock:
-            self.server.tries += 1
-            if self.server.faults and self.server.faults.pop(0)(self.server, self):
-                return
-            if len(self.lines) > self.server.largest:
-                self.answer(413, {"error": {"code": "too_large"}})
-                return
-            reply = self.server.store(self.first, self.lines)
-        self.answer(409 if "error" in reply else 200, reply)
-
-    def answer(self, status: int, body: dict[str, Any], **headers: str) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_arguments: Any) -> None:
-        pass
-
-
-def dies_before_storing(service, handler) -> bool:
-    handler.close_connection = True
-    return True
-
-
-def dies_after_storing(service, handler) -> bool:
-    service.store(handler.first, handler.lines)
-    handler.close_connection = True
-    return True
-
-
-def stores_half_and_dies(service, handler) -> bool:
-    service.store(handler.first, handler.lines[: len(handler.lines) // 2])
-    handler.close_connection = True
-    return True
-
-
-def is_busy(service, handler) -> bool:
-    handler.answer(503, {"error": {"code": "unavailable"}}, Retry_After="1")
-    return True
-
-
-def says_nonsense(service, handler) -> bool:
-    handler.answer(200, {"ok": "yes"})
-    return True
-
-
-def is_slow(service, handler) -> bool:
-    time.sleep(0.5)
-    return False
 
 
 @pytest.fixture
@@ -137,37 +38,6 @@ def service():
     yield it
     it.shutdown()
     it.server_close()
-
-
-class Shipping:
-    """One shipper process on `<place>/spool`, ended with the test."""
-
-    def __init__(self, place: Path, port: int) -> None:
-        self.settings = place / "ship.json"
-        self.errors = place / "ship.log"
-        values = {
-            "spool": str(place / "spool"),
-            "audit_url": f"http://127.0.0.1:{port}/base/api/",
-            "stream_id": "i-1:b-1",
-            "credential": "s3cret",
-        }
-        self.settings.write_text(json.dumps(values))
-        self.start()
-
-    def start(self) -> None:
-        with self.errors.open("ab") as errors:
-            self.process = subprocess.Popen([*SHIP, str(self.settings)], stderr=errors)
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(LIMIT_S)
-
-    def __enter__(self) -> "Shipping":
-        return self
-
-    def __exit__(self, *_arguments: object) -> None:
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
