@@ -56,6 +56,8 @@ def configure(c: Any) -> NightingaleHub:
     c.TerraformSpawner.hub_settings = settings.to_dict()
     # Instances are the supervisor's: a hub that stops leaves them running.
     hub.cleanup_servers = False
+    # A server that was starting waits for the supervisor, which the hub starts after this check.
+    hub.init_spawners_timeout = _given(hub, "init_spawners_timeout", 1)
     hub.custom_scopes = {**_given(hub, "custom_scopes", {}), **SCOPES}
     _extend(hub, "services", [_service(name, settings) for name in SERVICES])
     _extend(hub, "load_roles", _roles())

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 WAIT_S = 60.0
+SMALL = {"cpu": "S", "gpu": "none", "disk": "S"}
 
 
 def wait_for(look: Callable[[], Any], what: str, timeout_s: float = WAIT_S) -> Any:

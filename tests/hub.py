@@ -25,8 +25,15 @@ from nightingale_hub import instances
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
 from nightingale_hub.demo.cleanup import list_leftovers
+from nightingale_hub.offers import list_choices
 from nightingale_hub.ports import find_free_ports
-from nightingale_hub.processes import Identity, find_identity, list_descendants, send_signal
+from nightingale_hub.processes import (
+    Identity,
+    find_identity,
+    list_descendants,
+    list_marked,
+    send_signal,
+)
 from nightingale_hub.service import die_with_parent
 from nightingale_hub.settings import SERVICES
 from tests.client import Client, wait_for
@@ -96,7 +103,7 @@ class Hub:
         return self._process.pid
 
     def start(self) -> None:
-        """Start the hub; returns once it and its services answer."""
+        """Start the hub; returns once it and its services answer and there are prices."""
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "jupyterhub", "-f", "jupyterhub_config.py"],
@@ -111,7 +118,7 @@ class Hub:
             )
         pages = ["hub/health", *(f"services/{name}/health" for name in SERVICES)]
         deadline = time.monotonic() + START_FOR_S
-        while not all(self._answers(page) for page in pages):
+        while not (all(self._answers(page) for page in pages) and self._has_prices()):
             assert self._process.poll() is None and time.monotonic() < deadline, self.tail_log()
             time.sleep(0.1)
 
@@ -144,8 +151,8 @@ class Hub:
         if name not in self._clients:
             password = self.passwords["admin" if name == "admin" else ""]
             client = Client(self.url, name, password)
-            client.log_in()
             self._clients[name] = client
+            client.log_in()
         return self._clients[name]
 
     def find_instance(self, owner: str, server: str = "") -> Row[Any] | None:
@@ -224,6 +231,12 @@ class Hub:
             if proxy is not None and "configurable-http-proxy" in read_command(proxy):
                 send_signal(proxy, signal.SIGTERM)
 
+    def _has_prices(self) -> bool:
+        with self.database.read() as conn:
+            return any(
+                each.nano_usd_per_hour for each in list_choices(conn, "local", "here", now_us())
+            )
+
     def _answers(self, page: str) -> bool:
         try:
             return httpx.get(self.url + page, timeout=5, trust_env=False).status_code == 200
@@ -237,6 +250,11 @@ def read_command(process: Identity) -> str:
         return Path(f"/proc/{process.pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
+
+
+def list_processes(instance_id: str) -> list[Identity]:
+    """Return what runs of an instance, wherever it hides."""
+    return list_marked("NIGHTINGALE_INSTANCE_ID", instance_id)
 
 
 @contextmanager

@@ -80,7 +80,9 @@ def bootstrap(boot: Boot, boot_id: str, port: int, say: Callable[[str], object])
             if status == 200:
                 return _parse_launch(answer)
             why = f"the hub answered {status} {get_message(answer)}".strip()
-            _raise_for_refusal(status, f"bootstrap of {boot.instance_id} was refused: {why}")
+            # A refusal says its code. A bare 404 is a proxy whose hub is just being restarted.
+            if isinstance(answer.get("error"), dict):
+                _raise_for_refusal(status, f"bootstrap of {boot.instance_id} was refused: {why}")
         if time.monotonic() > deadline:
             raise Unavailable(f"bootstrap of {boot.instance_id} gave up after 2 minutes: {why}")
         say(f"bootstrap waits: {why}")
