@@ -11,7 +11,7 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.spawner import Spawner
-from sqlalchemy.orm import object_session
+from sqlalchemy.orm import Session, object_session
 from traitlets import Dict, Float, Integer, Unicode, default
 
 from nightingale_hub.clock import now_us
@@ -244,14 +244,19 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
         """
         super().clear_state()
         if self.token_hash:
-            session = object_session(self.orm_spawner)
+            session = self._get_session()
             for token in session.query(orm.APIToken).filter_by(hashed=self.token_hash):
                 session.delete(token)
             session.commit()
         self.instance_id = self.token_hash = ""
 
-    def _save_token_hash(self) -> None:
+    def _get_session(self) -> Session:
         session = object_session(self.orm_spawner)
+        assert session is not None
+        return session
+
+    def _save_token_hash(self) -> None:
+        session = self._get_session()
         token = orm.APIToken.find(session, self.api_token)
         self.token_hash = token.hashed if token is not None else ""
         self.orm_spawner.state = self.get_state()

@@ -30,6 +30,7 @@ from nightingale_hub.services.supervisor.service import make
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables import terraform_run
 from nightingale_hub.terraform.launcher import find_terraform
+from tests.record import change
 from tests.serving import Client, serving
 
 OFFER = Offer("local", "here", "local-S-none-S", Size(), 1, 10, 30_000_000)
@@ -139,8 +140,7 @@ class Fleet:
         with self.database.write() as conn:
             key = instances.create(conn, launch, now_us())
             if columns:
-                table = instances.instance
-                conn.execute(table.update().where(table.c.id == key).values(columns))
+                change(conn, key, **columns)
         return key
 
     def get(self, key: str) -> Row[Any]:

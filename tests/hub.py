@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row
 
 from nightingale_hub import instances
 from nightingale_hub.clock import now_us
@@ -199,7 +199,7 @@ class Hub:
         assert not left, left
 
     def _stop_instances(self) -> None:
-        def accept(conn: instances.Connection) -> None:
+        def accept(conn: Connection) -> None:
             for row in instances.list_unsettled(conn):
                 instances.want_stopped(conn, row.id, now_us(), "the test ends")
 

@@ -1,8 +1,9 @@
 """A size becomes an offer with its exact price, or a refusal that says what to do."""
 
+import os
+
 import pytest
 
-from nightingale_hub import offers
 from nightingale_hub.errors import BadInput, NoOffer
 from nightingale_hub.offers import LETTERS, Size, find_offer, list_choices, parse_size
 from tests.prices import add_prices
@@ -63,7 +64,7 @@ def test_the_newest_price_that_is_in_force_holds(conn):
 
 
 def test_a_machine_offers_no_more_cpus_than_it_has(conn, monkeypatch):
-    monkeypatch.setattr(offers.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
     add_prices(conn)
     refused = {
         (each.resource, each.letter): each.refusal

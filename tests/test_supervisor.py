@@ -17,7 +17,7 @@ from nightingale_hub.processes import parse_identity, send_signal
 from nightingale_hub.services.supervisor.bootstrap import parse_call
 from nightingale_hub.services.supervisor.service import make
 from nightingale_hub.services.supervisor.supervisor import Supervisor
-from nightingale_hub.tables import terraform_run
+from nightingale_hub.tables import instance, terraform_run
 from nightingale_hub.terraform.workspace import Workspace
 from tests.fleet import (
     SERVER_OF_A_STRANGER,
@@ -155,7 +155,7 @@ async def test_the_pause_between_stops_has_a_bound(fleet, use):
         assert 290 < (row.next_try_us - now_us()) / 1e6 <= 300
         use_broken.unlink()
         with fleet.database.write() as conn:
-            conn.execute(instances.instance.update().values(next_try_us=0))
+            conn.execute(instance.update().values(next_try_us=0))
         await fleet.wait_state(key, "stopped")
 
 
@@ -217,6 +217,7 @@ async def test_a_run_whose_launcher_was_killed_is_made_again(fleet, use):
     async with supervising(fleet):
         await fleet.wait(lambda: double.list_actions() == ["apply"])
         run = Workspace(fleet.settings.state_path / "terraform" / key, double.folder).find_run()
+        assert run is not None
         launcher = parse_identity(json.loads((run.directory / "pid.json").read_text()))
         assert send_signal(launcher, signal.SIGKILL)
         await fleet.wait_state(key, "running", timeout_s=60)
@@ -288,7 +289,7 @@ class TestBootstrap:
         async with serving("supervisor", fleet.database, make, fleet.settings) as (client, _):
             yield client
         with fleet.database.write() as conn:
-            conn.execute(instances.instance.update().values(actual="stopped"))
+            conn.execute(instance.update().values(actual="stopped"))
 
     @staticmethod
     def call(key, nonce, **changes):
@@ -364,7 +365,7 @@ class TestBootstrap:
         self, fleet, client, key, nonce, actual
     ):
         with fleet.database.write() as conn:
-            conn.execute(instances.instance.update().values(actual=actual))
+            conn.execute(instance.update().values(actual=actual))
         refused = await client.post("bootstrap", "", json=self.call(key, nonce))
         assert refused.status_code == 403
         assert fleet.get(key).launch_secret is not None
