@@ -2,6 +2,8 @@
 
 import signal
 import stat
+import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 from nightingale_hub.instance.bootstrap import Boot
@@ -24,7 +26,13 @@ def test_the_servers_environment_holds_what_the_hub_gave_and_nothing_else_of_our
     assert environment["NIGHTINGALE_CONSOLE_URL"].endswith("/services/console/api/")
     assert set(environment) == {
         *("GIVEN_BY_HUB", "HOME", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_SERVICE_URL"),
-        *("JUPYTER_RUNTIME_DIR", "LANG", "LOGNAME", "NIGHTINGALE_CONSOLE_URL"),
+        *(
+            "JUPYTER_CONFIG_PATH",
+            "JUPYTER_RUNTIME_DIR",
+            "LANG",
+            "LOGNAME",
+            "NIGHTINGALE_CONSOLE_URL",
+        ),
         *("NIGHTINGALE_DATASETS", "NIGHTINGALE_INSTANCE_ID", "NIGHTINGALE_STATUS_FILE"),
         *("PATH", "SHELL", "USER"),
     }
@@ -48,6 +56,29 @@ def test_a_server_runs_as_its_own_user_in_its_own_home(isolated_instance):
         "600",
     ]
     assert (isolated_instance.home / "new").stat().st_uid == facts["uid"]
+
+
+def test_what_the_machine_unmounts_is_not_kept_by_an_instance(isolated_instance, tmp_path):
+    share = tmp_path / "share"
+    share.mkdir()
+    with mounted_tmpfs(share):
+        subprocess.run(["mount", "--make-shared", str(share)], check=True)
+        inner = share / "inner"
+        inner.mkdir()
+        with mounted_tmpfs(inner):
+            isolated_instance.up_and_serving()
+            mounts = Path(f"/proc/{isolated_instance.agent.pid}/mountinfo")
+            assert f" {inner} " in mounts.read_text()
+        assert f" {inner} " not in mounts.read_text()
+
+
+@contextmanager
+def mounted_tmpfs(path):
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
 
 
 def test_a_researcher_cannot_read_the_instances_own_files(isolated_instance):

@@ -13,12 +13,11 @@ from types import FrameType
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
-from nightingale_hub.datasets import EVERYONE, Dataset, ensure_dataset, grant
 from nightingale_hub.demo import cleanup, state
 from nightingale_hub.demo.datasets import (
-    DEMO_DATASETS,
     SeedResult,
     ensure_datasets,
+    register_datasets,
     release_datasets,
 )
 from nightingale_hub.demo.hub import DemoHub
@@ -107,10 +106,7 @@ def _seed(directory: Path, db_url: str) -> SeedResult:
     for note in seed.notes:
         say(note)
     with database.write() as conn:
-        for each in DEMO_DATASETS:
-            path = str(seed.paths[each.name])
-            ensure_dataset(conn, Dataset(each.name, each.title, each.description, each.terms, path))
-            grant(conn, each.name, EVERYONE, now_us())
+        register_datasets(conn, seed, now_us())
     database.dispose()
     return seed
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from sqlalchemy import Connection
+
+from nightingale_hub.datasets import EVERYONE, Dataset, ensure_dataset, grant
 from nightingale_hub.demo.contents import fill_breast_cancer, fill_dicom
 from nightingale_hub.demo.zfs import Pool, create_pool, destroy_pool, find_pool
 from nightingale_hub.durable import save_text
@@ -88,6 +91,14 @@ def ensure_datasets(base: Path) -> SeedResult:
         return SeedResult(filled, "directory", [note])
     paths = {name: pool.path_of(name) for name in filled}
     return SeedResult(paths, pool.kind, [f"demo datasets are on read-only ZFS ({pool.kind})"])
+
+
+def register_datasets(conn: Connection, seed: SeedResult, at_us: int) -> None:
+    """Describe each demo dataset to the hub, where *seed* put it, and grant it to everyone."""
+    for each in DEMO_DATASETS:
+        path = str(seed.paths[each.name])
+        ensure_dataset(conn, Dataset(each.name, each.title, each.description, each.terms, path))
+        grant(conn, each.name, EVERYONE, at_us)
 
 
 def release_datasets(base: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+from sqlalchemy import Connection
 
 from nightingale_hub import instances
 from nightingale_hub.clock import now_us
@@ -84,7 +85,7 @@ class DemoHub:
             )
 
     def _stop_instances(self, database: Database, say: Say) -> list[str]:
-        def accept(conn: instances.Connection) -> list[str]:
+        def accept(conn: Connection) -> list[str]:
             rows = instances.list_unsettled(conn)
             for row in rows:
                 instances.want_stopped(conn, row.id, now_us(), "the demo ends")

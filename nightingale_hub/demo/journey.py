@@ -21,10 +21,8 @@ SIZE = {"cpu": "S", "gpu": "none", "disk": "S"}
 WAIT_S = 60.0
 
 TRAIN = """
-import json, os
-from pathlib import Path
-from nightingale_hub.demo.training import train
-print(json.dumps(train(Path(os.environ["NIGHTINGALE_DATASETS"]))))
+import runpy
+runpy.run_module("nightingale_hub.demo.training", run_name="__main__")
 """
 COMMAND = """
 import json, subprocess

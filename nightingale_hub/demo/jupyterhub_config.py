@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nightingale_hub
 
-c = get_config()  # noqa: F821 - JupyterHub defines it
+c = get_config()  # type: ignore[name-defined]  # noqa: F821 - JupyterHub defines it
 
 # Made by bin/demo: free ports and passwords. On a server of your own, write plain values here.
 state = Path(os.environ["NIGHTINGALE_DEMO_STATE"])

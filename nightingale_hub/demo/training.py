@@ -1,10 +1,13 @@
 """What the demo's researcher runs: a model trained on files read through the audit mount.
 
-It counts what it reads, so that the journey can hold the audit log against it.
+It counts what it reads, so that the journey can hold the audit log against it. In a terminal of
+the instance: `python -m nightingale_hub.demo.training`.
 """
 
 import csv
 import io
+import json
+import os
 from pathlib import Path
 from typing import TypedDict
 
@@ -68,3 +71,7 @@ def _count_images(read: dict[str, bytes]) -> tuple[int, dict[str, int]]:
         modality = str(header.get("Modality", "unknown"))
         modalities[modality] = modalities.get(modality, 0) + 1
     return sum(modalities.values()), modalities
+
+
+if __name__ == "__main__":
+    print(json.dumps(train(Path(os.environ["NIGHTINGALE_DATASETS"]))))

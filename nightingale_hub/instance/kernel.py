@@ -7,7 +7,7 @@ from pathlib import Path
 CLONE_NEWNS = 0x00020000
 CLONE_NEWPID = 0x20000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC = 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MS_REMOUNT, MS_BIND, MS_REC, MS_SLAVE = 32, 4096, 16384, 1 << 19
 _MNT_DETACH = 2
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -22,8 +22,8 @@ def unshare_namespaces() -> None:
     Raises `OSError` where the machine does not allow it.
     """
     _check(_libc.unshare(CLONE_NEWNS | CLONE_NEWPID), "unshare")
-    # What is mounted from here on is nobody else's.
-    mount("none", Path("/"), "", MS_REC | MS_PRIVATE)
+    # What is mounted from here on is nobody else's; what the machine unmounts is let go here too.
+    mount("none", Path("/"), "", MS_REC | MS_SLAVE)
 
 
 def mount_proc() -> None:

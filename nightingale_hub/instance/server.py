@@ -97,6 +97,8 @@ class Server:
         prefix = given.get("JUPYTERHUB_SERVICE_PREFIX", "/")
         ours = {
             "HOME": str(home),
+            # Terminals whose PATH no login script resets, and no news from outside.
+            "JUPYTER_CONFIG_PATH": str(Path(__file__).parent / "jupyter"),
             "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{self.port.number}{prefix}",
             # By instance: pids, by which Jupyter names files there, begin anew in each.
             "JUPYTER_RUNTIME_DIR": str(home / ".local/share/jupyter/runtime" / self.instance_id),
