@@ -4,8 +4,12 @@ import os
 
 import httpx
 import pytest
+from sqlalchemy import select
 
-from tests.client import SMALL
+from nightingale_hub.clock import now_us
+from nightingale_hub.demo.kernel import Kernel
+from nightingale_hub.tables import line_item, segment
+from tests.client import SMALL, wait_for
 from tests.fleet import TerraformThatIsSlow
 from tests.hub import list_processes, running_hub
 
@@ -78,3 +82,43 @@ def ask_as(hub, token):
     """Return what the hub answers to who shows *token*."""
     headers = {"Authorization": f"Bearer {token}"}
     return httpx.get(f"{hub.url}hub/api/user", headers=headers, trust_env=False).status_code
+
+
+def test_a_notebook_works_on_and_the_statement_is_right_to_the_second(hub):
+    alice = hub.client("alice")
+    before_us = now_us()
+    alice.start(SMALL)
+    alice.wait_ready()
+    ready_us = now_us()
+    kernel = Kernel(f"{hub.url}user/alice/", alice.token)
+    kernel.run("import os; pid, cells = os.getpid(), 1")
+    hub.kill()
+    # With the hub dead the notebook computes and its proxy answers.
+    assert kernel.run("cells += 1; print(cells, pid == os.getpid())") == "2 True\n"
+    hub.restart()
+    assert kernel.run("cells += 1; print(cells, pid == os.getpid())") == "3 True\n"
+    kernel.close()
+    stopping_us = now_us()
+    alice.stop()
+    alice.wait_stopped()
+    row = hub.list_instances("alice")[0]
+    line = wait_for(lambda: find_line(hub, row.id), "the line is posted")
+    # Exact by the record, whose two instants lie where our own clock saw them.
+    assert (line.start_us, line.end_us) == (row.ready_us, row.stop_accepted_us)
+    assert before_us < row.ready_us <= ready_us
+    assert stopping_us <= row.stop_accepted_us <= row.gone_us
+    assert line.seconds == -(-(row.stop_accepted_us - row.ready_us) // 1_000_000)
+    assert (
+        abs(line.seconds * row.nano_usd_per_hour - line.amount_micro_usd * 3_600_000) <= 1_800_000
+    )
+
+
+def find_line(hub, instance_id):
+    """Return the statement's one line of an instance, or None before it is posted."""
+    query = (
+        select(line_item)
+        .join(segment, segment.c.id == line_item.c.segment_id)
+        .where(segment.c.instance_id == instance_id)
+    )
+    with hub.database.read() as conn:
+        return conn.execute(query).one_or_none()

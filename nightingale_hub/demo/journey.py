@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from nightingale_hub.demo.kernel import run_code
+from nightingale_hub.demo.kernel import Kernel
 from nightingale_hub.demo.receipt import Receipt
 from nightingale_hub.demo.state import RESEARCHER, DemoState
 from nightingale_hub.errors import NightingaleError, Unavailable
@@ -63,11 +63,15 @@ class Journey:
             asked_us = _now_us()
             self._start()
             ready_us = _now_us()
-            self._train()
-            self._compare_reads()
-            self._look_from_inside()
-            stopping_us = _now_us()
-            self._stop()
+            self._kernel = Kernel(f"{self._demo.url}/user/{RESEARCHER}/", self._token)
+            try:
+                self._train()
+                self._compare_reads()
+                self._look_from_inside()
+                stopping_us = _now_us()
+                self._stop()
+            finally:
+                self._kernel.close()
             self._compare_statement(price, (asked_us, ready_us, stopping_us, _now_us()))
 
     def _log_in(self) -> None:
@@ -127,7 +131,7 @@ class Journey:
 
     def _train(self) -> None:
         self._say("training a model on the datasets, through the audit mount")
-        result = json.loads(self._run(TRAIN))
+        result = json.loads(self._kernel.run(TRAIN))
         self._sizes: dict[str, int] = result["sizes"]
         self._receipt.files = len(self._sizes)
         self._receipt.bytes_read = sum(self._sizes.values())
@@ -245,13 +249,9 @@ class Journey:
         )
         return _json(answer)
 
-    def _run(self, code: str) -> str:
-        server = f"{self._demo.url}/user/{RESEARCHER}/"
-        return run_code(server, self._token, code)
-
     def _command(self, *arguments: str) -> dict[str, Any]:
         code = COMMAND.format(arguments=", ".join(map(repr, arguments)))
-        status, out, err = json.loads(self._run(code))
+        status, out, err = json.loads(self._kernel.run(code))
         if status != 0:
             raise JourneyFailed(f"nightingale {arguments[0]} ended with {status}: {out}{err}")
         answer: dict[str, Any] = json.loads(out)

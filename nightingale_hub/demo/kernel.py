@@ -14,31 +14,40 @@ from nightingale_hub.errors import Unavailable
 RUN_FOR_S = 180.0
 
 
-def run_code(server_url: str, token: str, code: str) -> str:
-    """Run *code* in a fresh kernel of the server at *server_url* and return what it printed.
+class Kernel:
+    """A kernel of a researcher's server; what one piece of code defines, the next one finds."""
 
-    Raises `Unavailable` with the kernel's own error when the code fails or takes over 180 s.
-    """
-    headers = {"Authorization": f"Bearer {token}"}
-    with httpx.Client(base_url=server_url, headers=headers, timeout=60) as http:
-        answer = http.post("api/kernels", json={"name": "python3"})
+    def __init__(self, server_url: str, token: str) -> None:
+        """Start a kernel on the server at *server_url*; raises `Unavailable` when that fails."""
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._http = httpx.Client(base_url=server_url, headers=self._headers, timeout=60)
+        answer = self._http.post("api/kernels", json={"name": "python3"})
         if answer.status_code != 201:
             raise Unavailable(f"no kernel could be started: {answer.status_code} {answer.text}")
-        kernel_id = answer.json()["id"]
+        self._kernel = f"api/kernels/{answer.json()['id']}"
+        self._channels = f"{server_url.replace('http', 'ws', 1)}{self._kernel}/channels"
+
+    def run(self, code: str) -> str:
+        """Run *code* and return what it printed.
+
+        Raises `Unavailable` with the kernel's own error when the code fails or takes over 180 s.
+        """
+        address = HTTPRequest(self._channels, headers=self._headers)
         try:
-            socket_url = server_url.replace("http", "ws", 1)
-            request = HTTPRequest(f"{socket_url}api/kernels/{kernel_id}/channels", headers=headers)
-            return asyncio.run(asyncio.wait_for(_execute(request, code), RUN_FOR_S))
-        except HTTPClientError as error:
-            raise Unavailable(f"the kernel's connection was refused: {error}") from error
+            return asyncio.run(asyncio.wait_for(_execute(address, code), RUN_FOR_S))
         except TimeoutError as error:
             raise Unavailable(f"the kernel did not finish within {RUN_FOR_S:.0f} s") from error
+        except (HTTPClientError, OSError) as error:
+            raise Unavailable(f"the kernel does not answer: {error}") from error
+
+    def close(self) -> None:
+        """End the kernel; one whose server is gone has ended."""
+        try:
+            self._http.delete(self._kernel)
+        except httpx.HTTPError:
+            pass
         finally:
-            # A kernel that stops its own server has nothing left to delete.
-            try:
-                http.delete(f"api/kernels/{kernel_id}")
-            except httpx.HTTPError:
-                pass
+            self._http.close()
 
 
 async def _execute(address: HTTPRequest, code: str) -> str:
