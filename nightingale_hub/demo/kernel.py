@@ -3,15 +3,17 @@
 import asyncio
 import json
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import httpx
 from tornado.httpclient import HTTPClientError, HTTPRequest
-from tornado.websocket import websocket_connect
+from tornado.websocket import WebSocketClientConnection, websocket_connect
 
 from nightingale_hub.errors import Unavailable
 
 RUN_FOR_S = 180.0
+CLOSE_FOR_S = 2.0
 
 
 class Kernel:
@@ -71,7 +73,16 @@ async def _execute(address: HTTPRequest, code: str) -> str:
             elif message["msg_type"] == "status" and content["execution_state"] == "idle":
                 return "".join(printed)
     finally:
-        connection.close()
+        await _close(connection)
+
+
+async def _close(connection: WebSocketClientConnection) -> None:
+    # The loop ends with us, so the goodbye is waited for: a server that is gone says none.
+    connection.close()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CLOSE_FOR_S):
+            while await connection.read_message() is not None:
+                pass
 
 
 def _execute_request(code: str) -> dict[str, Any]:
