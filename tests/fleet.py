@@ -124,6 +124,7 @@ class Fleet:
         self.settings = settings
         self.told = told
         [self.port] = find_free_ports(1)  # the same for each supervisor, as behind a proxy
+        settings.public_url = f"http://127.0.0.1:{self.port}/"
         self.client: Client
 
     def ask(
