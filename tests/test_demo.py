@@ -1,0 +1,125 @@
+"""The demo as its user runs it: a receipt that agrees, a Ctrl-C that leaves nothing."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from nightingale_hub.demo.cleanup import list_leftovers
+from nightingale_hub.demo.receipt import Receipt, format_receipt
+
+ROOT = Path(__file__).parent.parent
+DEMO = [sys.executable, "-m", "nightingale_hub.demo"]
+
+
+@pytest.fixture
+def folder():
+    with tempfile.TemporaryDirectory(prefix="nightingale-demo-") as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
+        assert list_leftovers(path) == []
+
+
+def run_demo(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*DEMO, *arguments], capture_output=True, text=True, cwd=ROOT, timeout=200, check=False
+    )
+
+
+def test_the_visit_prints_a_receipt_that_agrees_and_leaves_nothing(folder):
+    done = run_demo("--smoke", "--json", "--state", str(folder))
+    assert done.returncode == 0, done.stderr
+    receipt = json.loads(done.stdout)
+    assert receipt["passed"] is True
+    assert receipt["files"] > 190 and receipt["bytes_read"] > 2_000_000
+    assert receipt["seconds"] >= 1 and receipt["nano_usd_per_hour"] == 21_000_000
+    assert any("terraform_data" in step for step in receipt["terraform_steps"])
+    assert list(folder.iterdir()) == []
+
+
+@contextmanager
+def started(folder):
+    process = subprocess.Popen(
+        [*DEMO, "--state", str(folder / "demo")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+    )
+    timer = threading.Timer(120, process.kill)
+    timer.start()
+    try:
+        yield process
+    finally:
+        timer.cancel()
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(100)
+        process.stdout.close()
+        run_demo("--remove", "--state", str(folder / "demo"))
+
+
+def read_until(process, pattern: str) -> "re.Match[str]":
+    said = ""
+    for line in process.stdout:
+        said += line
+        if match := re.search(pattern, said):
+            return match
+    raise AssertionError(said)
+
+
+def test_it_says_how_to_log_in_and_ctrl_c_ends_all_of_it(folder):
+    with started(folder) as process:
+        match = read_until(process, r"runs at (http://\S+)[\s\S]*password  (\S+)\n[\s\S]*Ctrl-C")
+        assert match[1].startswith("http://127.0.0.1:")
+        second = run_demo("--state", str(folder / "demo"))
+        assert second.returncode == 5
+        assert "a demo already runs" in second.stderr
+        assert list_leftovers(folder) != []
+        process.send_signal(signal.SIGINT)
+        assert process.wait(100) == 0
+    assert not (folder / "demo").exists()
+
+
+def test_a_taken_port_is_named(folder):
+    with started(folder) as process:
+        port = read_until(process, r"http://127.0.0.1:(\d+)")[1]
+        other = run_demo("--state", str(folder / "other"), "--port", port)
+        assert other.returncode == 5
+        assert f"port {port} is taken" in other.stderr
+
+
+def test_there_is_nothing_to_remove_where_no_demo_was(folder):
+    done = run_demo("--remove", "--state", str(folder / "none"))
+    assert done.returncode == 4
+    assert "no demo" in done.stderr
+    assert not (folder / "none").exists()
+
+
+def test_a_receipt_fails_with_one_figure_that_disagrees():
+    receipt = Receipt()
+    assert not receipt.passed  # nothing was checked
+    receipt.check("one", 1, 1)
+    assert receipt.passed
+    receipt.check("other", 1, 2)
+    assert not receipt.passed
+    text = format_receipt(receipt, as_json=False)
+    assert "FAIL  other" in text and "got 1, expected 2" in text and text.endswith("FAILED")
+    assert json.loads(format_receipt(receipt, as_json=True))["checks"][1]["passed"] is False
+
+
+def test_what_is_left_of_a_demo_is_named(folder):
+    with subprocess.Popen(
+        ["sleep", "60"], cwd=folder, env={**os.environ, "WHERE": str(folder)}
+    ) as process:
+        assert any(f"process {process.pid} (sleep 60)" in each for each in list_leftovers(folder))
+        process.kill()
