@@ -50,7 +50,7 @@ class Context:
     @property
     def prefix(self) -> str:
         """The path under which the service answers."""
-        return f"/services/{self.service}/"
+        return self.settings.service_prefix(self.service)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return `work(conn)` from a read transaction, off the event loop."""

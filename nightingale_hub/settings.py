@@ -6,6 +6,7 @@ import re
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 from traitlets import Bool, Dict, Float, Integer, Unicode, default, validate
@@ -156,7 +157,11 @@ class NightingaleHub(Configurable):
 
     def service_url(self, service: str) -> str:
         """Return the loopback URL of *service*, for the hub's own machine."""
-        return f"http://127.0.0.1:{self.service_ports[service]}/services/{service}/"
+        return f"http://127.0.0.1:{self.service_ports[service]}{self.service_prefix(service)}"
+
+    def service_prefix(self, service: str) -> str:
+        """Return the path of *service*, the same at its own port and through the proxy."""
+        return f"{urlsplit(self.public_url).path.rstrip('/')}/services/{service}/"
 
     def secret_key(self) -> bytes:
         """Return the key that encrypts secrets at rest, made on first use in a 0600 file."""

@@ -46,7 +46,6 @@ import nightingale_hub
 
 c = get_config()
 c.JupyterHub.bind_url = {bind_url!r}
-c.JupyterHub.base_url = {base_url!r}
 c.JupyterHub.hub_port = {hub_port}
 c.JupyterHub.db_url = "sqlite:///jupyterhub.sqlite"
 c.JupyterHub.allow_named_servers = True
@@ -79,8 +78,7 @@ class Hub:
         self.url = f"http://127.0.0.1:{port}{values['base_url']}"
         self.environment = {**os.environ, **values["environment"]}
         text = CONFIG.format(
-            bind_url=f"http://127.0.0.1:{port}",
-            base_url=values["base_url"],
+            bind_url=self.url,
             hub_port=hub_port,
             proxy_port=proxy_port,
             password=self.passwords[""],

@@ -105,6 +105,14 @@ def test_instances_are_told_the_proxy_s_address(c, bind_url, base_url, expected)
     assert configure(c).public_url == expected
 
 
+def test_a_service_has_one_path_at_its_port_and_through_the_proxy(c):
+    c.JupyterHub.bind_url = "http://127.0.0.1:9999/lab"
+    settings = configure(c)
+    port = settings.service_ports["audit"]
+    assert settings.service_prefix("audit") == "/lab/services/audit/"
+    assert settings.service_url("audit") == f"http://127.0.0.1:{port}/lab/services/audit/"
+
+
 def test_a_public_url_that_is_given_holds(c):
     c.NightingaleHub.public_url = "https://hub.example.org/"
     assert configure(c).public_url == "https://hub.example.org/"

@@ -18,7 +18,7 @@ def terraform(tmp_path_factory):
 def hub(terraform):
     path = f"{terraform.folder}:{os.environ['PATH']}"
     config = "c.TerraformSpawner.stop_timeout_s = 1.5\nc.NightingaleHub.stop_retry_s = 0.5"
-    with running_hub(config=config, environment={"PATH": path}) as hub:
+    with running_hub(base_url="/lab/", config=config, environment={"PATH": path}) as hub:
         yield hub
         if (terraform.folder / "broken").exists():
             terraform.repair()
