@@ -64,6 +64,7 @@ def started(folder):
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.wait(100)
+        assert process.stdout is not None
         process.stdout.close()
         run_demo("--remove", "--state", str(folder / "demo"))
 

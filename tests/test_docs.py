@@ -8,6 +8,7 @@ import pytest
 
 from nightingale_hub import errors
 from nightingale_hub.settings import NightingaleHub
+from nightingale_hub.spawner.spawner import TerraformSpawner
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -26,6 +27,14 @@ def test_each_setting_is_documented_with_its_help(name):
     help_text = NightingaleHub.class_own_traits()[name].help
     text = re.sub(r"\s+", " ", (DOCS / "settings.md").read_text())
     assert f"`c.NightingaleHub.{name}`" in text
+    assert re.sub(r"\s+", " ", help_text) in text
+
+
+@pytest.mark.parametrize("name", sorted(TerraformSpawner.class_own_traits(config=True)))
+def test_each_setting_of_the_spawner_is_documented_with_its_help(name):
+    help_text = TerraformSpawner.class_own_traits()[name].help
+    text = re.sub(r"\s+", " ", (DOCS / "settings.md").read_text())
+    assert f"`c.TerraformSpawner.{name}`" in text
     assert re.sub(r"\s+", " ", help_text) in text
 
 
