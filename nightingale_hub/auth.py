@@ -80,7 +80,8 @@ class ServiceHandler(RequestHandler):
         token = self.bearer()
         hub_auth = self.settings["hub_auth"]
         try:
-            # HubAuth reads a cache_max_age of 0 as "for ever", so the cache is passed by.
+            # A cached answer would outlive its token, and no setting switches the cache off: a
+            # cache_max_age of 0 means for ever.
             model = await hub_auth.user_for_token(token, use_cache=False, sync=False)
         except HTTPError as error:
             raise Unavailable("the hub does not answer; try again in a moment") from error

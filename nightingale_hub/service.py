@@ -112,14 +112,17 @@ def run(name: str, make: Callable[[Context], Service]) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     os.umask(0o077)
     die_with_parent()
+    parent = os.getppid()
     settings = NightingaleHub.from_environment()
     try:
-        asyncio.run(_serve(name, make, settings))
+        asyncio.run(_serve(name, make, settings, parent))
     except StaleLease as stale:
         log.warning("%s; this process ends", stale)
 
 
-async def _serve(name: str, make: Callable[[Context], Service], settings: NightingaleHub) -> None:
+async def _serve(
+    name: str, make: Callable[[Context], Service], settings: NightingaleHub, parent: int
+) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -135,14 +138,14 @@ async def _serve(name: str, make: Callable[[Context], Service], settings: Nighti
             *((context.prefix + path, handler, kwargs) for path, handler, kwargs in service.routes),
         ],
         context=context,
-        hub_auth=HubAuth(cache_max_age=0),
+        hub_auth=HubAuth(),  # auth.py asks it past its cache
         **service.application,
     )
     server = HTTPServer(application, xheaders=True, max_body_size=64 << 20)
     server.add_sockets(await _bind())
     tasks = [
         asyncio.create_task(_repeat(each))
-        for each in (Loop("lease", LEASE_CHECK_S, lambda: _check(context)), *service.loops)
+        for each in (Loop("lease", LEASE_CHECK_S, lambda: _check(context, parent)), *service.loops)
     ]
     stop = asyncio.create_task(stopping.wait())
     log.info("serves %s, epoch %d", context.prefix, context.epoch)
@@ -197,10 +200,11 @@ async def _bind() -> list[socket.socket]:
         await asyncio.sleep(0.2)
 
 
-async def _check(context: Context) -> None:
+async def _check(context: Context, parent: int) -> None:
+    # Compared: whoever starts a service may itself be process 1, in a container or by systemd.
+    if os.getppid() != parent:
+        raise StaleLease("whoever started this service is gone")
     await context.read(lambda conn: check_lease(conn, context.service, context.epoch))
-    if os.getppid() == 1:
-        raise StaleLease("the hub that started this service is gone")
 
 
 async def _repeat(loop: Loop) -> None:

@@ -9,17 +9,34 @@ import time
 import urllib.request
 from contextlib import contextmanager
 
+import pytest
+
 from nightingale_hub.ports import find_free_ports
+from nightingale_hub.service import LEASE_CHECK_S
 from nightingale_hub.settings import NightingaleHub
 from tests.record import BOOT, S, add_instance, change, list_segments
 from tests.test_metering import NEXT_BOOT
 
 LIMIT_S = 30
+# In a container the hub is process 1, as the shell is here.
+STARTED_BY_PROCESS_1 = [
+    "unshare",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "sh",
+    "-c",
+    '"$@" & wait',
+    "sh",
+]
 
 
 @contextmanager
-def running_metering(database, directory):
-    """Start the service on *database*; yield its process and its URL once it serves."""
+def running_metering(database, directory, starter=()):
+    """Start the service on *database*; yield its process and its URL once it serves.
+
+    *starter* is a command that starts it in the place of this process.
+    """
     (port,) = find_free_ports(1)
     settings = NightingaleHub(db_url=database.url, state_dir=str(directory))
     url = f"http://127.0.0.1:{port}/services/metering/"
@@ -30,7 +47,7 @@ def running_metering(database, directory):
     }
     with (directory / "metering.log").open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nightingale_hub.services.metering"],
+            [*starter, sys.executable, "-m", "nightingale_hub.services.metering"],
             env={**os.environ, **settings.to_environment(), **environment},
             stderr=output,
         )
@@ -91,3 +108,11 @@ def test_a_meter_that_is_killed_loses_no_second_and_no_boot(database, tmp_path):
         process.terminate()
         assert process.wait(LIMIT_S) == 0, "it ends when it is told to"
     assert stored(database, key) == ended
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a process 1 of its own")
+def test_a_service_lives_on_under_a_hub_that_is_process_1(database, tmp_path):
+    with running_metering(database, tmp_path, STARTED_BY_PROCESS_1) as (process, url):
+        time.sleep(2 * LEASE_CHECK_S)  # by then it has looked at who started it
+        assert is_serving(url), (tmp_path / "metering.log").read_text()
+        assert process.poll() is None
