@@ -1,5 +1,6 @@
 """The hub as its instances see it: one POST, with the little that Python itself brings."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -32,7 +33,7 @@ def post(
     except urllib.error.HTTPError as error:
         with error:
             return error.code, _parse(error.read(ANSWER_LIMIT))
-    except (OSError, urllib.error.URLError) as error:
+    except (OSError, http.client.HTTPException) as error:
         raise Unavailable(f"the hub at {url} does not answer: {error}") from error
 
 
