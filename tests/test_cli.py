@@ -119,6 +119,11 @@ def test_status_shows_the_instance_its_exact_cost_its_audit_and_its_datasets(
     assert ("GET", f"streams/{alice['INSTANCE']}:b1", {}, {}) in console.parts["audit"].asked
 
 
+def test_a_time_under_a_minute_is_said_once(console, alice):
+    console.charge(alice["INSTANCE"], seconds=20, amount=228)
+    assert re.search(r"^Cost so far +\$0\.000228 for 20 s$", run(alice, "status").stdout, re.M)
+
+
 def test_status_says_why_there_is_no_data(alice, tmp_path):
     status_file = tmp_path / "status.json"
     status_file.write_text('{"data_refused": "no /dev/fuse here", "datasets": null}')

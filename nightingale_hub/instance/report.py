@@ -162,8 +162,9 @@ def _format_audit(audit: dict[str, Any]) -> str:
 def _format_amount(one: dict[str, Any]) -> str:
     if one["amount_micro_usd"] is None or one["seconds"] is None:
         return "nothing, it was never ready" if one["ready_us"] is None else "unknown for now"
-    amount = format_usd(one["amount_micro_usd"])
-    return f"{amount} for {one['seconds']:,} s ({format_duration(one['seconds'])})"
+    amount, seconds = format_usd(one["amount_micro_usd"]), one["seconds"]
+    exactly = f"{amount} for {seconds:,} s"
+    return exactly if seconds < 60 else f"{exactly} ({format_duration(seconds)})"
 
 
 def _format_time(at_us: int | None) -> str:
