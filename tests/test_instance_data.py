@@ -33,7 +33,9 @@ def test_data_is_read_through_the_mount_and_nowhere_else(isolated_instance):
         "data_refused": None,
     }
     # Only the instance itself sees its mount.
-    assert "nightingale" not in Path("/proc/self/mountinfo").read_text()
+    assert f" {environment['NIGHTINGALE_DATASETS']} " in isolated_instance.shell("mount")[1]
+    mounts = Path("/proc/self/mountinfo").read_text()
+    assert f" {environment['NIGHTINGALE_DATASETS']} " not in mounts
 
 
 def test_down_sends_the_records_before_it_ends(isolated_instance):
@@ -69,6 +71,26 @@ def test_down_sends_the_records_that_a_killed_agent_left(isolated_instance):
     assert isolated_instance.hub.records == []
     isolated_instance.hub.takes_records = True
     isolated_instance.down()
+    assert {record["act"] for record in isolated_instance.hub.records} >= {"open", "read"}
+    assert not (isolated_instance.directory / "ship.json").exists()
+
+
+def test_down_sends_the_records_that_a_killed_shipper_left(isolated_instance):
+    isolated_instance.hub.takes_records = False
+    isolated_instance.add_dataset()
+    isolated_instance.up_and_serving()
+    isolated_instance.shell("cat ~/datasets/scans/scan.txt")
+    shipper = isolated_instance.find_part("nightingale_hub.fuse_audit.ship")
+    assert shipper is not None
+    # Held, so that the agent hears of the stop before it hears of the death.
+    send_signal(isolated_instance.agent, signal.SIGSTOP)
+    send_signal(shipper, signal.SIGKILL)
+    isolated_instance.hub.takes_records = True
+    with isolated_instance.start("down") as down:
+        time.sleep(1)
+        send_signal(isolated_instance.agent, signal.SIGCONT)
+        output, _ = down.communicate(timeout=60)
+    assert down.returncode == 0, output
     assert {record["act"] for record in isolated_instance.hub.records} >= {"open", "read"}
     assert not (isolated_instance.directory / "ship.json").exists()
 

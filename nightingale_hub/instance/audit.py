@@ -19,6 +19,7 @@ from nightingale_hub.instance.kept import Kept
 
 MOUNTED_WITHIN_S = 15.0
 UNMOUNT_WITHIN_S = 1.5
+SHIPPER_STARTS_WITHIN_S = 2.0
 DRAIN_WITHIN_S = 10.5
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class Audit:
     def end(self) -> None:
         """Take the mount away, then send what is left of its records; waits up to 12 s."""
         self._mount.end(UNMOUNT_WITHIN_S)
+        # One that has just died would leave what it had not sent to nobody.
+        self._shipper.ensure_running(SHIPPER_STARTS_WITHIN_S)
         if self._shipper.end(DRAIN_WITHIN_S) == 0:
             # With it goes the sign that something may be left to send.
             (self._directory / "ship.json").unlink(missing_ok=True)

@@ -68,6 +68,13 @@ class Kept:
             self.start()
         return None
 
+    def ensure_running(self, listens_within_s: float) -> None:
+        """Start it now where it has ended, and wait until it can be asked to end."""
+        if self._process is None or self._process.poll() is not None:
+            self.start()
+            assert self._process is not None
+            wait_listening(self._process.pid, signal.SIGTERM, listens_within_s)
+
     def end(self, timeout_s: float) -> int | None:
         """Ask it to end, kill it after *timeout_s*; return its exit status, None if not running."""
         self._due_s = None
