@@ -5,10 +5,11 @@ write here takes the write lock before it reads. Callers keep transactions short
 event loop.
 """
 
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,12 +99,21 @@ def _create_engine(url: str) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed)
+        event.listen(engine, "do_connect", _ensure_private)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
     return create_engine(parsed, pool_pre_ping=True, pool_size=10)
+
+
+def _ensure_private(_dialect: Any, _record: Any, arguments: Any, _options: Any) -> None:
+    # SQLite would make it readable by all; the files beside it take its mode.
+    path = str(arguments[0])
+    if path != ":memory:":
+        with suppress(OSError):  # what is wrong with the path is for SQLite to say
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy.engine import make_url
 from traitlets import Bool, Dict, Float, Integer, Unicode, default, validate
 from traitlets.config import Config, Configurable
 
@@ -149,10 +148,6 @@ class NightingaleHub(Configurable):
                 path.chmod(0o711)  # apart from mkdir, which heeds the umask
         for name in ("instances", "terraform"):
             (self.state_path / name).mkdir(mode=0o700, exist_ok=True)
-        database = make_url(self.db_url)
-        if database.get_backend_name() == "sqlite" and database.database:
-            # SQLite would make it readable by all; the files beside it take its mode.
-            os.close(os.open(database.database, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         self.secret_key()
 
     def service_url(self, service: str) -> str:

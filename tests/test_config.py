@@ -11,6 +11,7 @@ import pytest
 from traitlets.config import Config
 
 from nightingale_hub.config import configure
+from nightingale_hub.database import Database
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.secrets_at_rest import decrypt, encrypt
 from nightingale_hub.settings import ENVIRONMENT_NAME, SERVICES, NightingaleHub
@@ -162,7 +163,6 @@ def test_the_state_directory_is_private_but_leads_to_the_homes(c, umask):
         "homes": 0o711,
         "instances": 0o700,
         "terraform": 0o700,
-        "nightingale.sqlite": 0o600,
         "secret.key": 0o600,
     }
 
@@ -185,7 +185,11 @@ def test_another_user_lists_nothing(c, target):
 @needs_root
 @pytest.mark.parametrize("target", ["secret.key", "nightingale.sqlite", "instances/i-1/boot.json"])
 def test_another_user_reads_no_secret(c, target):
-    state = configure(c).state_path
+    settings = configure(c)
+    database = Database(settings.db_url)
+    database.upgrade()
+    database.dispose()
+    state = settings.state_path
     (state / "instances" / "i-1").mkdir()
     (state / "instances" / "i-1" / "boot.json").write_text("{}")
     assert "PermissionError" in run_as_nobody(f"open({str(state / target)!r})")

@@ -1,6 +1,8 @@
 """Six writers lose nothing, the ledger is append-only, and upgrades may race: on both engines."""
 
 import multiprocessing
+import os
+import stat
 
 import pytest
 from sqlalchemy import delete, insert, select, update
@@ -77,6 +79,19 @@ def test_four_upgrades_at_once_end_in_one_schema(empty_database):
     assert [worker.exitcode for worker in workers] == [0] * 4
     with empty_database.read() as conn:
         assert conn.execute(select(journal)).all() == []
+
+
+def test_nobody_else_can_read_a_sqlite_file_whoever_makes_it_first(tmp_path):
+    before = os.umask(0o022)
+    db = Database(f"sqlite:///{tmp_path / 'new.sqlite'}")
+    try:
+        db.upgrade()
+        modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
+    finally:
+        db.dispose()
+        os.umask(before)
+    assert set(modes) == {"new.sqlite", "new.sqlite-shm", "new.sqlite-wal"}
+    assert set(modes.values()) == {0o600}
 
 
 def test_a_taken_over_service_can_no_longer_write(database):
