@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from nightingale_hub.errors import BadInput, NotFound
 from nightingale_hub.tables import dataset, dataset_grant
@@ -49,15 +49,6 @@ def grant(conn: Connection, name: str, grantee: str, at_us: int) -> None:
     key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
     if conn.execute(select(dataset_grant.c.dataset).where(key)).first() is None:
         conn.execute(insert(dataset_grant).values(dataset=name, grantee=grantee, granted_us=at_us))
-
-
-def withdraw(conn: Connection, name: str, grantee: str) -> None:
-    """Take a grant back: the next launch does not mount it."""
-    conn.execute(
-        delete(dataset_grant).where(
-            dataset_grant.c.dataset == name, dataset_grant.c.grantee == grantee
-        )
-    )
 
 
 def list_granted(conn: Connection, user: str) -> list[Row[Any]]:

@@ -1,10 +1,9 @@
-"""What billing answers the console: costs, statements, prices, and whether the books balance."""
+"""What billing answers the console: costs, statements, and whether the books balance."""
 
 from sqlalchemy import Connection
 
 from nightingale_hub.auth import ServiceHandler, parse_int
 from nightingale_hub.clock import now_us
-from nightingale_hub.offers import list_choices
 from nightingale_hub.services.billing.ledger import count_entries, fold_balances, list_unbalanced
 from nightingale_hub.services.billing.statement import make_statement, parse_owner, summarize_cost
 
@@ -61,22 +60,3 @@ class LedgerHandler(BillingHandler):
             }
 
         self.reply(await self.context.read(read))
-
-
-class PricesHandler(BillingHandler):
-    """The prices in force."""
-
-    async def get(self) -> None:
-        """Reply each size's price now on the hub's cloud."""
-        settings = self.context.settings
-        choices = await self.context.read(
-            lambda conn: list_choices(conn, settings.cloud, settings.region, now_us())
-        )
-        self.reply(
-            {
-                "prices": [
-                    {"sku": each.sku, "nano_usd_per_hour": each.nano_usd_per_hour}
-                    for each in choices
-                ]
-            }
-        )

@@ -10,7 +10,6 @@ from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.billing.api import (
     CostHandler,
     LedgerHandler,
-    PricesHandler,
     StatementHandler,
 )
 from nightingale_hub.services.billing.posting import list_unrated, post_segment
@@ -28,7 +27,6 @@ def make(context: Context) -> Service:
             (r"api/cost", CostHandler, {}),
             (r"api/statement", StatementHandler, {}),
             (r"api/ledger/check", LedgerHandler, {}),
-            (r"api/prices", PricesHandler, {}),
         ],
         loops=[Loop("bill", RATE_PAUSE_S, biller.step)],
     )

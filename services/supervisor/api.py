@@ -1,4 +1,4 @@
-"""What the supervisor answers: an agent that calls home, and the console about instances."""
+"""What the supervisor answers: an agent that calls home, and the console that asks for a stop."""
 
 import logging
 from typing import Any
@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row
 from nightingale_hub.auth import ServiceHandler
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotAllowed, TooLarge
-from nightingale_hub.instances import get, list_for, list_progress, want_stopped
+from nightingale_hub.instances import get, want_stopped
 from nightingale_hub.services.supervisor.bootstrap import boot, parse_call
 from nightingale_hub.services.supervisor.hub import Hub
 from nightingale_hub.text import visible
@@ -16,11 +16,6 @@ from nightingale_hub.text import visible
 log = logging.getLogger("nightingale")
 MAX_BODY_BYTES = 16 << 10
 MAX_REASON_CHARS = 600
-TAIL = 5
-SHOWN = (
-    "id owner server_name cloud region instance_type cpu gpu disk nano_usd_per_hour wanted actual "
-    "reason boot_id created_us allocated_us ready_us stop_accepted_us gone_us attempts next_try_us"
-).split()
 
 
 class SupervisorHandler(ServiceHandler):
@@ -50,29 +45,6 @@ class BootstrapHandler(SupervisorHandler):
             log.warning("bootstrap from %s refused: %s", self.request.remote_ip, refusal)
             raise
         self.reply(reply)
-
-
-class InstancesHandler(SupervisorHandler):
-    """The console asks about everyone's instances, or one owner's."""
-
-    async def get(self) -> None:
-        """Reply the newest instances of `?owner=` (default: everyone), with their last steps."""
-        await self.require_service("console")
-        owner = self.get_query_argument("owner", "") or None
-
-        def read(conn: Connection) -> list[dict[str, Any]]:
-            return [_show(conn, row, TAIL) for row in list_for(conn, owner)]
-
-        self.reply({"instances": await self.context.read(read)})
-
-
-class InstanceHandler(SupervisorHandler):
-    """The console asks about one instance."""
-
-    async def get(self, instance_id: str) -> None:
-        """Reply the instance with every step; raises `NotFound`."""
-        await self.require_service("console")
-        self.reply(await self.context.read(lambda conn: _show(conn, get(conn, instance_id), None)))
 
 
 class StopHandler(SupervisorHandler):
@@ -109,14 +81,3 @@ def _parse_reason(body: dict[str, Any]) -> str:
     if not isinstance(actor, str) or len(reason) + len(actor) > MAX_REASON_CHARS:
         raise BadInput(f"reason and actor together have at most {MAX_REASON_CHARS} characters")
     return visible(f"{actor.strip()}: {reason.strip()}" if actor.strip() else reason.strip())
-
-
-def _show(conn: Connection, row: Row[Any], tail: int | None) -> dict[str, Any]:
-    steps = list_progress(conn, row.id)
-    return {
-        **{name: getattr(row, name) for name in SHOWN},
-        "progress": [
-            {"at_us": each.at_us, "edge": each.edge, "message": each.message}
-            for each in steps[-tail if tail else 0 :]
-        ],
-    }

@@ -3,8 +3,6 @@
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.supervisor.api import (
     BootstrapHandler,
-    InstanceHandler,
-    InstancesHandler,
     StopHandler,
 )
 from nightingale_hub.services.supervisor.hub import Hub
@@ -26,8 +24,6 @@ def make(context: Context) -> Service:
     return Service(
         routes=[
             (r"api/bootstrap", BootstrapHandler, {}),
-            (r"api/instances", InstancesHandler, {}),
-            (r"api/instances/([^/]+)", InstanceHandler, {}),
             (r"api/instances/([^/]+)/stop", StopHandler, {"hub": hub}),
         ],
         loops=[Loop("supervisor", STEP_PAUSE_S, supervisor.step)],
