@@ -282,7 +282,9 @@ def test_a_statement_shows_each_line_its_total_and_the_months_beside_it(console,
     assert row["server"] == "'=cmd()"
 
 
-@pytest.mark.parametrize("month", ["2026-13", "x", "2026", "2026-01-01", "9999-12", "'--"])
+@pytest.mark.parametrize(
+    "month", ["2026-13", "x", "2026", "2026-01-01", "0001-01", "9999-12", "'--"]
+)
 def test_a_month_that_is_none_is_bad_input(console, alice, month):
     page = alice.get("statement", params={"month": month})
     assert page.status_code == 400

@@ -25,10 +25,11 @@ def month_of(at_us: int) -> str:
 def parse_month(text: str) -> str:
     """Return *text* as a month; raises `BadInput` when it is none."""
     try:
-        start_us, _ = month_bounds_us(text)
-    except ValueError as error:
+        month = month_of(month_bounds_us(text)[0])
+        neighbours(month)  # where the calendar ends, a month lacks one
+    except (ValueError, OverflowError) as error:
         raise BadInput(f"month must be like 2026-11, not {text[:40]!r}") from error
-    return month_of(start_us)
+    return month
 
 
 def neighbours(month: str) -> tuple[str, str]:
