@@ -20,11 +20,7 @@ SCOPES = {
 }
 # What each service may ask of the hub beyond identifying its callers.
 SERVICE_SCOPES = {
-    "supervisor": ["delete:servers", "access:servers"],
-    "metering": [],
-    "billing": [],
-    "audit": [],
-    "console": ["access:services!service=billing"],
+    "supervisor": ["delete:servers"],
 }
 CONSOLE = "access:services!service=console"
 
@@ -104,15 +100,16 @@ def _roles() -> list[dict[str, Any]]:
         {"name": "nightingale-admin", "scopes": [CONSOLE, *sorted(SCOPES)]},
     ]
     for name, scopes in SERVICE_SCOPES.items():
-        if scopes:
-            roles.append(
-                {"name": f"nightingale-{name}", "services": [name], "scopes": list(scopes)}
-            )
+        roles.append({"name": f"nightingale-{name}", "services": [name], "scopes": list(scopes)})
     return roles
 
 
 def _public_url(c: Any) -> str:
     bind = _given(c.JupyterHub, "bind_url", "http://127.0.0.1:8000").rstrip("/")
+    for anywhere in ("http://:", "http://*:", "http://0.0.0.0:"):
+        # No address to ask: JupyterHub's own way to say that the proxy listens on all of them.
+        if bind.startswith(anywhere):
+            bind = f"http://127.0.0.1:{bind.removeprefix(anywhere)}"
     base = _given(c.JupyterHub, "base_url", "/")
     return f"{bind}/{base.strip('/')}/" if base.strip("/") else f"{bind}/"
 

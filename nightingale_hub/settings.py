@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from traitlets import Bool, Dict, Float, Integer, Unicode, default, validate
 from traitlets.config import Config, Configurable
 
@@ -24,7 +26,8 @@ class NightingaleHub(Configurable):
 
     hub_id = Unicode(
         "nightingale",
-        help="Name of this hub, written on everything that it creates in a cloud.",
+        help="Name of this hub, written on everything that it creates in a cloud: 1 to 63 of a-z, "
+        "0-9 and -.",
     ).tag(config=True)
 
     state_dir = Unicode(
@@ -104,6 +107,23 @@ class NightingaleHub(Configurable):
             )
         return str(proposal.value)
 
+    @validate("db_url")
+    def _validate_db_url(self, proposal: Any) -> str:
+        try:
+            url = make_url(proposal.value)
+            backend = url.get_backend_name()
+            # A database in memory would be another one for each service.
+            is_fit = backend == "postgresql" or url.database not in (None, "", ":memory:")
+        except ArgumentError:
+            is_fit = False
+        if not is_fit or backend not in ("sqlite", "postgresql"):
+            # Without the URL itself, which may hold a password.
+            raise ConfigError(
+                "c.NightingaleHub.db_url must be sqlite:////a/path or "
+                "postgresql://user:password@host/name"
+            )
+        return str(proposal.value)
+
     @validate("hub_id")
     def _validate_hub_id(self, proposal: Any) -> str:
         if _HUB_ID.fullmatch(proposal.value) is None:
@@ -129,6 +149,12 @@ class NightingaleHub(Configurable):
             raise ConfigError(
                 f"c.NightingaleHub.service_ports names {', '.join(unknown)}; "
                 f"the services are {', '.join(SERVICES)}"
+            )
+        ports = list(proposal.value.values())
+        if len(set(ports)) != len(ports) or not all(0 < port < 65536 for port in ports):
+            raise ConfigError(
+                f"c.NightingaleHub.service_ports is {proposal.value}; each service needs a port of "
+                "its own, from 1 to 65535"
             )
         return dict(proposal.value)
 

@@ -85,7 +85,8 @@ def test_each_service_gets_the_least_that_it_needs(c):
     c.JupyterHub.load_roles = []
     configure(c)
     roles = {role["name"]: role for role in c.JupyterHub.load_roles}
-    assert roles["nightingale-supervisor"]["scopes"] == ["delete:servers", "access:servers"]
+    granted = {role["services"][0]: role["scopes"] for role in roles.values() if "services" in role}
+    assert granted == {"supervisor": ["delete:servers"]}
     assert not any("admin" in scope for role in roles.values() for scope in role["scopes"])
 
 
@@ -96,6 +97,9 @@ def test_each_service_gets_the_least_that_it_needs(c):
         ("http://127.0.0.1:9999", None, "http://127.0.0.1:9999/"),
         ("https://hub.example.org/", "/a/b/", "https://hub.example.org/a/b/"),
         ("http://127.0.0.1:9999", "x", "http://127.0.0.1:9999/x/"),
+        ("http://:9999", None, "http://127.0.0.1:9999/"),
+        ("http://*:9999/lab/", None, "http://127.0.0.1:9999/lab/"),
+        ("http://0.0.0.0:9999", "x", "http://127.0.0.1:9999/x/"),
     ],
 )
 def test_instances_are_told_the_proxy_s_address(c, bind_url, base_url, expected):
@@ -125,13 +129,26 @@ def test_a_public_url_that_is_given_holds(c):
         ("cloud", "mars", "cloud is 'mars'"),
         ("service_ports", {"supervisr": 1}, "supervisr"),
         ("public_url", "hub.example.org", "public_url"),
+        ("service_ports", {"audit": 9000, "billing": 9000}, "port of its own"),
+        ("service_ports", {"audit": 0}, "from 1 to 65535"),
         ("hub_id", "My Hub!", "hub_id"),
+        ("db_url", "a file of mine", "db_url"),
+        ("db_url", "mysql://root@localhost/hub", "db_url"),
+        ("db_url", "sqlite:///:memory:", "db_url"),
+        ("db_url", "sqlite://", "db_url"),
     ],
 )
 def test_a_wrong_setting_is_named(c, name, value, says):
     c.NightingaleHub[name] = value
     with pytest.raises(ConfigError, match=says):
         configure(c)
+
+
+def test_a_refused_database_url_keeps_its_password(c):
+    c.NightingaleHub.db_url = "mysql://root:s3cret@localhost/hub"
+    with pytest.raises(ConfigError) as refused:
+        configure(c)
+    assert "s3cret" not in str(refused.value)
 
 
 def test_certificates_of_the_hub_s_own_are_refused(c):
