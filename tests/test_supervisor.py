@@ -90,6 +90,22 @@ async def test_an_instance_is_made_answers_and_is_removed_whole(fleet):
     assert (fleet.settings.state_path / "homes" / instances.owner_hash("alice")).is_dir()
 
 
+async def test_every_resource_is_tagged_with_hub_user_instance_and_server(fleet):
+    key = fleet.ask(server="gpu box")
+    async with supervising(fleet):
+        await fleet.wait_state(key, "running")
+        state = fleet.settings.state_path / "terraform" / key / "terraform.tfstate"
+        resources = json.loads(state.read_text())["resources"]
+    tags = [each["instances"][0]["attributes"]["input"]["value"]["tags"] for each in resources]
+    wanted = {
+        "nightingale:hub": fleet.settings.hub_id,
+        "nightingale:instance": key,
+        "nightingale:server": "gpu box",
+        "nightingale:user": instances.owner_hash("alice"),
+    }
+    assert tags == [wanted] * 3
+
+
 async def test_what_nobody_wants_any_more_is_never_made(fleet):
     key = fleet.ask()
     fleet.stop(key)

@@ -75,6 +75,7 @@ class Site:
             "directory": str(self.directory),
             "home": str(self.home),
             "python": sys.executable,
+            "tags": {"nightingale:server": row.server_name},
         }
 
     def clear(self) -> None:

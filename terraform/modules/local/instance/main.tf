@@ -49,6 +49,9 @@ resource "terraform_data" "instance" {
 
 # A new size replaces this resource and leaves the instance itself running.
 resource "terraform_data" "size" {
+  input = {
+    tags = local.tags
+  }
   triggers_replace = [var.size]
 
   provisioner "local-exec" {

@@ -80,7 +80,7 @@ variable "python" {
 }
 
 variable "tags" {
-  description = "More tags for the instance, beside hub, user and server."
+  description = "More tags for every resource, such as the server; hub, instance and user are always there."
   type        = map(string)
   default     = {}
 }
