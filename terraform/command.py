@@ -11,6 +11,9 @@ from typing import Any
 from python_terraform import IsFlagged, Terraform
 
 
+_children: list["subprocess.Popen[bytes]"] = []
+
+
 class Command(Terraform):  # type: ignore[misc]  # python-terraform ships no types
     """A Terraform whose command is a launcher of ours, in one workspace."""
 
@@ -41,4 +44,7 @@ class Command(Terraform):  # type: ignore[misc]  # python-terraform ships no typ
         process.stdout.close()
         process.stderr.close()
         assert isinstance(process, subprocess.Popen)
+        # A run may outlive everyone who knows it; its launcher is still ours to reap.
+        _children[:] = [child for child in _children if child.poll() is None]
+        _children.append(process)
         return process

@@ -10,6 +10,7 @@ from pathlib import Path
 from nightingale_hub.errors import Conflict
 
 SETTLE_FOR_S = 5.0
+USER_IS_BUSY = 8  # of userdel: a process of that user runs
 
 
 def list_leftovers(directory: Path) -> list[str]:
@@ -38,7 +39,10 @@ def remove(directory: Path) -> None:
     for account in pwd.getpwall():
         if account.pw_name.startswith("nh-") and Path(account.pw_dir).parent == homes:
             command = ["/usr/sbin/userdel", account.pw_name]
-            subprocess.run(command, check=True, capture_output=True)
+            done = subprocess.run(command, check=False, capture_output=True, text=True)
+            # Another hub of this machine may have a server of the same researcher.
+            if done.returncode not in (0, USER_IS_BUSY):
+                raise Conflict(f"{account.pw_name} was not removed: {done.stderr.strip()}")
     shutil.rmtree(directory)
 
 
