@@ -10,7 +10,6 @@ from typing import Any
 
 from python_terraform import IsFlagged, Terraform
 
-
 _children: list["subprocess.Popen[bytes]"] = []
 
 
