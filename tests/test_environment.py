@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from environment import checkout, debian, packages
-from environment.checkout import find_home, sync_copy
+from environment.checkout import find_home, prune_copies, sync_copy
 from environment.interpreter import is_open_to_all
 from environment.packages import Stamp, ensure_environment, load_stamp, locked, save_stamp
 from environment.progress import StepFailed
@@ -117,6 +117,24 @@ def test_a_copy_follows_its_checkout_and_keeps_its_own(tmp_path):
     assert (home / "secret.py").read_text() == "22\n"
     assert not (home / "bin" / "run").exists()
     assert (home / ".venv" / "kept").exists()
+
+
+def test_a_copy_whose_checkout_is_gone_is_deleted_unless_it_is_in_use(tmp_path):
+    copies = {name: tmp_path / "copies" / name for name in ("kept", "gone", "busy", "demo")}
+    for name, copy in copies.items():
+        root = tmp_path / name
+        root.mkdir()
+        (root / "file").write_text(name)
+        sync_copy(root, copy)
+        if name != "kept":
+            (root / "file").unlink()
+            root.rmdir()
+    (tmp_path / "copies" / "homes").mkdir()  # a hub's state may stand beside them
+    (copies["demo"] / ".demo").mkdir()
+    with locked(copies["busy"]):
+        assert prune_copies(tmp_path / "copies") == [copies["gone"]]
+    left = {path.name for path in (tmp_path / "copies").iterdir()}
+    assert left == {"kept", "busy", "demo", "homes"}
 
 
 def test_an_environment_is_made_once(project, made):

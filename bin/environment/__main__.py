@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from environment.checkout import find_home, sync_copy
+from environment.checkout import COPIES, find_home, prune_copies, sync_copy
 from environment.packages import ensure_environment, locked
 from environment.progress import StepFailed, say
 
@@ -24,6 +24,8 @@ def main(arguments: list[str]) -> int:
             if home != root:
                 say(f"{root} is closed to other users; running from a copy in {home}")
                 sync_copy(root, home)
+                for pruned in prune_copies(COPIES):
+                    say(f"{pruned} was of a checkout that is gone; deleted")
             ensure_environment(home, {"demo", *arguments})
     except (StepFailed, OSError) as failure:
         say(f"setup: {failure}")

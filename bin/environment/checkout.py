@@ -4,6 +4,7 @@ As root, researchers' servers run as users of their own and import the product f
 checkout under a directory of mode 0700 (root's home, one that mktemp made) is closed to them.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 from environment.interpreter import is_open_to_all
 
 COPIES = Path("/var/lib/nightingale-hub")
+_ORIGIN = Path("build", "origin")  # in a copy: which checkout it is of
 _OWN_TO_EACH_TREE = {".git", ".venv", ".hypothesis", "build", "node_modules", "__pycache__"}
 
 
@@ -27,7 +29,8 @@ def sync_copy(root: Path, home: Path) -> int:
 
     What belongs to one tree (environment, state, caches) is neither copied nor removed.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    (home / "build").mkdir(parents=True, exist_ok=True)
+    (home / _ORIGIN).write_bytes(os.fsencode(root))
     wanted = set(list_files(root))
     changed = 0
     for stale in set(list_files(home)) - wanted:
@@ -38,6 +41,34 @@ def sync_copy(root: Path, home: Path) -> int:
     for directory in {home / name.parent for name in wanted} | {home}:
         directory.chmod(0o755)
     return changed
+
+
+def prune_copies(copies: Path) -> list[Path]:
+    """Delete each copy in *copies* whose checkout is gone, and return which.
+
+    One that is being set up stays, and so does one that holds a demo's data, researchers' homes
+    among it: `bin/demo --remove` in it is for a person to say.
+    """
+    gone = [origin.parents[1] for origin in copies.glob(f"*/{_ORIGIN}") if not _leads(origin)]
+    pruned = []
+    for copy in sorted(gone):
+        if any(copy.glob(".demo*")):
+            continue
+        try:
+            with (copy / "build" / "setup.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(copy)
+        except (BlockingIOError, FileNotFoundError):  # another set-up works in it, or deletes it
+            continue
+        pruned.append(copy)
+    return pruned
+
+
+def _leads(origin: Path) -> bool:
+    try:
+        return Path(os.fsdecode(origin.read_bytes())).is_dir()
+    except FileNotFoundError:  # another set-up deletes it now
+        return True
 
 
 def list_files(root: Path) -> list[Path]:
