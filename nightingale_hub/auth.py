@@ -59,7 +59,7 @@ class ServiceHandler(RequestHandler):
         """Return the request's JSON object; raises `BadInput` for anything else."""
         try:
             body = json.loads(self.request.body or b"{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the second: nested without end
             raise BadInput("the request body is not JSON") from error
         if not isinstance(body, dict):
             raise BadInput("the request body must be a JSON object")

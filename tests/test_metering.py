@@ -163,7 +163,8 @@ async def test_a_malformed_beat_is_refused_and_changes_nothing(database, wrong):
     async with serving("metering", database, make) as (client, _):
         answer = await client.post("beat", f"credential of {key}", json=body | wrong)
         huge = await client.post("beat", f"credential of {key}", content=b" " * 70_000)
-    assert (answer.status_code, huge.status_code) == (400, 400)
+        deep = await client.post("beat", f"credential of {key}", content=b"[" * 60_000)
+    assert (answer.status_code, huge.status_code, deep.status_code) == (400, 400, 400)
     assert answer.json()["error"]["code"] == "bad_input"
 
 
