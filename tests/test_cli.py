@@ -335,6 +335,15 @@ def test_an_address_that_is_none_is_named():
     assert "'file:///etc/passwd/', which is no http or https address" in done.stderr
 
 
+@pytest.mark.parametrize("token", ["a\nb", "é", "a\tb"])
+def test_a_token_that_can_be_none_is_refused_without_being_shown(token):
+    done = run(environment("http://127.0.0.1:1/", token), "status")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "nightingale: JUPYTERHUB_API_TOKEN holds a character that no token has; set it again\n"
+    )
+
+
 def test_a_hub_that_is_down_is_told_from_an_instance_in_trouble():
     with closed_port() as port:
         done = run(environment(f"http://127.0.0.1:{port}/services/console/", "t"), "cost")
@@ -486,6 +495,15 @@ def test_a_reader_that_leaves_early_gets_no_trace(alice):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_output_that_cannot_be_written_is_said_without_a_trace(alice):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [PROGRAM, "sizes"], env=alice, stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    said = b"nightingale: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, said)
+
+
 def test_ctrl_c_while_waiting_ends_without_a_trace(false_console):
     false_console.fault = "slow"
     process = subprocess.Popen(
@@ -533,7 +551,7 @@ def test_the_docs_hold_the_help_of_every_command_and_every_exit_code():
         assert (
             f"```text\n$ {' '.join(['nightingale', *command, '--help'])}\n{shown.stdout}```" in docs
         )
-    codes = {0, 130, 141} | {
+    codes = {0, 1, 130, 141} | {
         each.exit_code for each in NightingaleError.__subclasses__() if 2 <= each.exit_code <= 6
     }
     for code in codes:

@@ -27,8 +27,9 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 EPILOG = """\
-exit codes: 0 done, 2 bad input or not in an instance, 3 not allowed, 4 nothing there,
-5 conflict, 6 the hub or a part of it does not answer, 130 interrupted, 141 broken pipe
+exit codes: 0 done, 1 the output cannot be written, 2 bad input or not in an instance,
+3 not allowed, 4 nothing there, 5 conflict, 6 the hub or a part of it does not answer,
+130 interrupted, 141 broken pipe
 """
 
 
@@ -186,10 +187,13 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("Interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
         # Python flushes stdout once more when it ends, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        if isinstance(error, BrokenPipeError):
+            return BROKEN_PIPE
+        _say(f"nightingale: the output cannot be written: {error.strerror}")
+        return NightingaleError.exit_code
 
 
 def _print_error(error: NightingaleError, as_json: bool) -> int:

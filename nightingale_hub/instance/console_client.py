@@ -39,7 +39,9 @@ class ConsoleClient:
     """Asks the console as this instance's server."""
 
     def __init__(self, url: str, token: str, timeout_s: float = 10.0) -> None:
-        """Prepare to ask *url* (`…/services/console/api/`); raises `BadInput` for no such URL."""
+        """Prepare to ask *url* (`…/services/console/api/`); raises `BadInput` for what is none."""
+        if not (token.isascii() and token.isprintable()):
+            raise BadInput(f"{TOKEN_NAME} holds a character that no token has; set it again")
         self.url = url if url.endswith("/") else f"{url}/"
         self._parsed = _parse_url(self.url)
         self._token = token
