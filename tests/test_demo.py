@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 
 from nightingale_hub.demo.cleanup import list_leftovers
+from nightingale_hub.demo.kernel import Kernel
 from nightingale_hub.demo.receipt import Receipt, format_receipt
+from nightingale_hub.errors import ConfigError
+from tests.client import Client
 
 ROOT = Path(__file__).parent.parent
 DEMO = [sys.executable, "-m", "nightingale_hub.demo"]
@@ -47,9 +50,9 @@ def test_the_visit_prints_a_receipt_that_agrees_and_leaves_nothing(folder):
 
 
 @contextmanager
-def started(folder):
+def started(folder, command=()):
     process = subprocess.Popen(
-        [*DEMO, "--state", str(folder / "demo")],
+        [*command, *DEMO, "--state", str(folder / "demo")],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -97,6 +100,89 @@ def test_a_taken_port_is_named(folder):
         other = run_demo("--state", str(folder / "other"), "--port", port)
         assert other.returncode == 5
         assert f"port {port} is taken" in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--port", "99999"], 2, "must be a whole number from 1 to 65535"),
+        (["--port", "-1"], 2, "must be a whole number from 1 to 65535"),
+        (["--db", "mysql://x/y"], ConfigError.exit_code, "db_url"),
+        (["--db", "sqlite:////nonexistent/x"], 6, "sqlite:////nonexistent/x cannot be used"),
+        (["--db", "postgresql://u:geheim@127.0.0.1:1/x"], 6, "Connection refused"),
+        (["--state", "/dev/null"], 1, "bin/demo: /dev/null: File exists"),
+        (["--state", "/proc/x"], 1, "bin/demo: /proc/x: No such file or directory"),
+    ],
+)
+def test_what_cannot_work_is_said_in_a_line_and_leaves_nothing(folder, arguments, code, said):
+    done = run_demo("--state", str(folder / "demo"), *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr and "geheim" not in done.stderr
+
+
+def test_it_can_be_stopped_where_a_shell_put_it_in_the_background(folder):
+    command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+    with started(folder, command) as process:
+        read_until(process, r"starting the hub")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(100) == 130
+
+
+def test_a_demo_that_was_killed_finds_its_instance_again_and_the_instance_its_hub(folder):
+    with started(folder) as process:
+        read_until(process, "Ctrl-C")
+        made = json.loads((folder / "demo" / "demo.json").read_text())
+        client = log_in(made)
+        assert client.start().status_code in (201, 202)
+        client.wait_ready()
+        client.close()
+        process.kill()
+        process.wait()
+    with started(folder) as process:
+        read_until(process, "Ctrl-C")
+        again = json.loads((folder / "demo" / "demo.json").read_text())
+        assert again == made
+        client = log_in(again)
+        client.wait_ready()
+        kernel = Kernel(f"{made['url']}/user/ada/", client.token)
+        status = json.loads(kernel.run("!nightingale status --json"))
+        assert status["instance"]["state"] == "running"
+        kernel.close()
+        client.close()
+
+
+def log_in(made) -> Client:
+    client = Client(f"{made['url']}/", made["users"][0], made["user_password"])
+    client.log_in()
+    return client
+
+
+def test_who_waits_for_the_removal_is_not_in_its_way(folder):
+    with started(folder) as process:
+        read_until(process, "Ctrl-C")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(100) == 0
+        done = subprocess.run(
+            ["sh", "-c", '"$@"; exit $?', "sh", *DEMO, "--remove", "--state", folder / "demo"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert not (folder / "demo").exists()
+
+
+def test_a_directory_is_meant_from_where_one_stands(folder):
+    done = subprocess.run(
+        [ROOT / "bin" / "demo", "--remove", "--state", "here"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=100,
+    )
+    assert done.returncode == 4
+    assert f"no demo in {folder / 'here'};" in done.stderr
 
 
 def test_there_is_nothing_to_remove_where_no_demo_was(folder):

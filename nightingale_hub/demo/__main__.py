@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
 from nightingale_hub.demo import cleanup, state
@@ -23,13 +26,17 @@ from nightingale_hub.demo.datasets import (
 from nightingale_hub.demo.hub import DemoHub
 from nightingale_hub.demo.journey import Journey
 from nightingale_hub.demo.receipt import format_receipt
-from nightingale_hub.errors import NightingaleError
+from nightingale_hub.errors import NightingaleError, Unavailable
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 def main() -> int:
     """Run the demo until Ctrl-C, or once through with `--smoke`; return the exit code."""
     options = _parse_arguments()
-    signal.signal(signal.SIGTERM, _interrupt)
+    # Both by hand: a shell starts what it puts in the background with SIGINT ignored.
+    for number in STOPS:
+        signal.signal(number, _interrupt)
     try:
         if options.remove:
             return _remove(options.state)
@@ -39,6 +46,10 @@ def main() -> int:
     except NightingaleError as error:
         print(f"bin/demo: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"bin/demo: {where}{error.strerror or error}", file=sys.stderr)
+        return NightingaleError.exit_code
     except KeyboardInterrupt:
         return 130
 
@@ -57,7 +68,9 @@ def _parse_arguments() -> argparse.Namespace:
         "--smoke", action="store_true", help="do the researcher's journey once and print a receipt"
     )
     parser.add_argument("--json", action="store_true", help="with --smoke: the receipt as JSON")
-    parser.add_argument("--port", type=int, help="port of the hub (default: 8000, else a free one)")
+    parser.add_argument(
+        "--port", type=_parse_port, help="port of the hub (default: 8000, else a free one)"
+    )
     parser.add_argument("--db", metavar="URL", help="database (default: SQLite in the directory)")
     parser.add_argument(
         "--state",
@@ -71,6 +84,12 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _parse_port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError("must be a whole number from 1 to 65535")
+    return int(text)
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -80,8 +99,8 @@ def _running(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Dem
     held = state.lock(directory)
     try:
         made = state.prepare(directory, options.port, options.db)
-        seed = _seed(directory, made.db_url)
         try:
+            seed = _seed(directory, made.db_url)
             say("starting the hub and its five services")
             hub = DemoHub(directory, made)
             try:
@@ -89,7 +108,8 @@ def _running(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Dem
                 yield hub, seed
             finally:
                 # A second Ctrl-C must not leave an instance behind.
-                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                for number in STOPS:
+                    signal.signal(number, signal.SIG_IGN)
                 say("stopping")
                 hub.stop(say)
         finally:
@@ -101,7 +121,11 @@ def _running(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Dem
 def _seed(directory: Path, db_url: str) -> SeedResult:
     say("creating the database")
     database = Database(db_url)
-    database.upgrade()
+    try:
+        database.upgrade()
+    except SQLAlchemyError as error:
+        why = str(getattr(error, "orig", error)).partition("\n")[0]
+        raise Unavailable(f"the database {make_url(db_url)} cannot be used: {why}") from error
     seed = ensure_datasets(directory / "datasets")
     for note in seed.notes:
         say(note)

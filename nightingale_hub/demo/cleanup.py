@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 from nightingale_hub.errors import Conflict
+from nightingale_hub.processes import list_processes
 
 SETTLE_FOR_S = 5.0
 USER_IS_BUSY = 8  # of userdel: a process of that user runs
@@ -17,7 +18,7 @@ def list_leftovers(directory: Path) -> list[str]:
     """Return what still belongs to the demo in *directory*: processes and mounts, named.
 
     Waits up to 5 s for what is just ending. A process belongs to it when its command line,
-    environment or working directory names the directory.
+    environment or working directory names the directory; who waits for this process does not.
     """
     deadline = time.monotonic() + SETTLE_FOR_S
     while True:
@@ -48,9 +49,10 @@ def remove(directory: Path) -> None:
 
 def _list_processes(directory: str) -> list[str]:
     needle = directory.encode()
+    callers = _list_callers()
     found = []
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+        if not entry.name.isdigit() or int(entry.name) in callers:
             continue
         try:
             command = (entry / "cmdline").read_bytes()
@@ -61,6 +63,15 @@ def _list_processes(directory: str) -> list[str]:
             words = command.replace(b"\0", b" ").decode(errors="replace").strip()
             found.append(f"process {entry.name} ({words[:80]})")
     return found
+
+
+def _list_callers() -> list[int]:
+    """Return this process and all above it: `sudo`, `timeout` and `sh -c` name its arguments."""
+    parents = {each.pid: each.parent for each in list_processes()}
+    callers = [os.getpid()]
+    while parent := parents.get(callers[-1]):
+        callers.append(parent)
+    return callers
 
 
 def _list_mounts(directory: str) -> list[str]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from nightingale_hub import instances
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
-from nightingale_hub.demo.state import DemoState
+from nightingale_hub.demo.state import MARK, DemoState
 from nightingale_hub.errors import Unavailable
 from nightingale_hub.service import die_with_parent
 from nightingale_hub.settings import SERVICES
@@ -34,7 +34,7 @@ class DemoHub:
         self.directory = directory
         self.state = state
         self.log_path = directory / "hub.log"
-        environment = {**os.environ, "NIGHTINGALE_DEMO_STATE": str(directory)}
+        environment = {**os.environ, MARK: str(directory)}
         with open(os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)) as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "jupyterhub", "-f", str(CONFIG)],

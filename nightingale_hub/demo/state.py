@@ -4,14 +4,21 @@ import fcntl
 import os
 import secrets
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.errors import Conflict
 from nightingale_hub.ports import find_free_ports, is_free_port
+from nightingale_hub.processes import list_marked, wait_gone
+from nightingale_hub.settings import NightingaleHub
 
 DEFAULT_PORT = 8000
+# In the environment of the hub and of what it starts; instances do not get it.
+MARK = "NIGHTINGALE_DEMO_STATE"
+EARLIER_ENDS_WITHIN_S = 30.0
 RESEARCHER = "ada"
 ADMIN = "admin"
 
@@ -55,23 +62,28 @@ def lock(directory: Path) -> int:
 
 
 def prepare(directory: Path, port: int | None, db_url: str | None = None) -> DemoState:
-    """Write demo.json (0600) with free ports and return it.
+    """Write demo.json (0600) and return it; waits up to 30 s for a hub whose demo was killed.
 
-    *port* None takes 8000 when it is free, else any. Passwords of an earlier run are kept.
+    *port* None takes the earlier one or 8000 when it is free, else any. The passwords of an
+    earlier run are kept, and its ports where they are free: an instance that it left calls them.
+    Raises `Conflict` for a taken port, `ConfigError` for a wrong database.
     """
     path = directory / "demo.json"
     earlier = find_json(path) or {}
-    ports = find_free_ports(3)
-    if port is None:
-        port = DEFAULT_PORT if is_free_port(DEFAULT_PORT) else ports[0]
-    elif not is_free_port(port):
+    _wait_for_earlier_hub(directory)
+    if port is not None and not is_free_port(port):
         raise Conflict(f"port {port} is taken; give another with --port")
+    spare = find_free_ports(3)
+    if port is None:
+        port = _choose_port(urlsplit(earlier.get("url", "")).port, DEFAULT_PORT, spare[0])
     state = DemoState(
         url=f"http://127.0.0.1:{port}",
-        hub_port=ports[1],
-        proxy_port=ports[2],
+        hub_port=_choose_port(earlier.get("hub_port"), spare[1]),
+        proxy_port=_choose_port(earlier.get("proxy_port"), spare[2]),
         hub_db_url=f"sqlite:///{directory / 'jupyterhub.sqlite'}",
-        db_url=db_url or f"sqlite:///{directory / 'nightingale.sqlite'}",
+        db_url=NightingaleHub(
+            db_url=db_url or f"sqlite:///{directory / 'nightingale.sqlite'}"
+        ).db_url,
         user_password=earlier.get("user_password") or secrets.token_urlsafe(9),
         admin_password=earlier.get("admin_password") or secrets.token_urlsafe(24),
         users=[RESEARCHER],
@@ -79,3 +91,14 @@ def prepare(directory: Path, port: int | None, db_url: str | None = None) -> Dem
     )
     save_json(path, asdict(state))
     return state
+
+
+def _wait_for_earlier_hub(directory: Path) -> None:
+    deadline = time.monotonic() + EARLIER_ENDS_WITHIN_S
+    for each in list_marked(MARK, str(directory)):
+        wait_gone(each, max(0.0, deadline - time.monotonic()))
+
+
+def _choose_port(earlier: int | None, *others: int) -> int:
+    """Return the first of the given ports that is free; the last one is."""
+    return next(port for port in (earlier, *others) if port is not None and is_free_port(port))
