@@ -147,6 +147,17 @@ def list_due(conn: Connection, at_us: int) -> list[Row[Any]]:
     )
 
 
+def list_running(conn: Connection) -> list[Row[Any]]:
+    """Return every instance that runs as wanted, oldest first."""
+    return list(
+        conn.execute(
+            select(instance)
+            .where(instance.c.actual == State.RUNNING, instance.c.wanted == "running")
+            .order_by(instance.c.created_us)
+        )
+    )
+
+
 def list_for(conn: Connection, owner: str | None, limit: int = 100) -> list[Row[Any]]:
     """Return the newest instances of *owner*, or of everyone when None."""
     query = select(instance).order_by(instance.c.created_us.desc()).limit(limit)

@@ -9,7 +9,7 @@ import pytest
 
 from nightingale_hub import instances
 from nightingale_hub.auth import sha256_hex
-from nightingale_hub.clock import now_us
+from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
 from nightingale_hub.errors import BadInput
 from nightingale_hub.lease import StaleLease
@@ -76,6 +76,8 @@ async def test_an_instance_is_made_answers_and_is_removed_whole(fleet):
         assert (row.nonce_sha256, row.launch_secret) == (None, None)
         assert fleet.stop(key)
         row = await fleet.wait_state(key, "stopped")
+        left = [fleet.settings.state_path / name / key for name in ("terraform", "instances")]
+        await fleet.wait(lambda: not any(folder.exists() for folder in left))
     times = [row.created_us, row.allocated_us, row.ready_us, row.stop_accepted_us, row.gone_us]
     assert times == sorted(times) and before_us <= times[0] and times[-1] <= now_us()
     assert edges(fleet, key) == EDGES_OF_A_GOOD_LIFE
@@ -85,8 +87,6 @@ async def test_an_instance_is_made_answers_and_is_removed_whole(fleet):
         ("destroy", 0),
     ]
     assert "terraform_data.guard: Creating..." in fleet.list_lines(key)
-    assert not (fleet.settings.state_path / "terraform" / key).exists()
-    assert not (fleet.settings.state_path / "instances" / key).exists()
     assert (fleet.settings.state_path / "homes" / instances.owner_hash("alice")).is_dir()
 
 
@@ -104,6 +104,22 @@ async def test_every_resource_is_tagged_with_hub_user_instance_and_server(fleet)
         "nightingale:user": instances.owner_hash("alice"),
     }
     assert tags == [wanted] * 3
+
+
+async def test_one_that_ended_by_itself_is_removed_and_charged_no_longer(fleet):
+    dead, alive = fleet.ask(), fleet.ask(owner="bob")
+    async with supervising(fleet):
+        for key in (dead, alive):
+            await fleet.wait_state(key, "running")
+    for each in fleet.list_processes(dead):
+        send_signal(each, signal.SIGKILL)
+    await fleet.wait(lambda: fleet.list_processes(dead) == [])
+    ended_us = now_us()
+    async with supervising(fleet):
+        row = await fleet.wait_state(dead, "stopped")
+        assert row.reason == "it ended by itself"
+        assert ended_us <= row.stop_accepted_us <= ended_us + 5 * US_PER_S
+        assert fleet.get(alive).wanted == "running"
 
 
 async def test_what_nobody_wants_any_more_is_never_made(fleet):

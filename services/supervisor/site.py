@@ -13,8 +13,10 @@ from typing import Any
 from sqlalchemy import Row
 
 from nightingale_hub.durable import save_json
+from nightingale_hub.instance.detach import find_pids
 from nightingale_hub.instances import owner_hash
 from nightingale_hub.offers import DISK_GIB, VCPUS
+from nightingale_hub.processes import is_alive
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.terraform.workspace import Workspace, get_module
 
@@ -77,6 +79,11 @@ class Site:
             "python": sys.executable,
             "tags": {"nightingale:server": row.server_name},
         }
+
+    def is_dead(self) -> bool:
+        """Tell whether its first process was started here and runs no more: all of it has ended."""
+        pids = find_pids(self.directory)
+        return pids is not None and not is_alive(pids.agent)
 
     def clear(self) -> None:
         """Remove the places of an instance that is gone; the home stays.

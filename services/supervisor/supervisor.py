@@ -13,9 +13,16 @@ from typing import Any
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import SQLAlchemyError
 
-from nightingale_hub.clock import now_us
+from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.errors import IllegalEdge, Unavailable
-from nightingale_hub.instances import State, find, list_due, put_off
+from nightingale_hub.instances import (
+    State,
+    find,
+    list_due,
+    list_running,
+    put_off,
+    want_stopped,
+)
 from nightingale_hub.lease import StaleLease
 from nightingale_hub.service import Context
 from nightingale_hub.services.supervisor.launch import booting, launching, requested
@@ -25,6 +32,8 @@ from nightingale_hub.services.supervisor.work import Work
 
 log = logging.getLogger("nightingale")
 OUR_FAULT_PAUSE_S = 5.0
+# How long one that ended by itself may stay unnoticed, and so charged.
+LOOK_FOR_DEAD_US = 2 * US_PER_S
 
 STEPS: dict[State, Callable[[Work], Awaitable[None]]] = {
     State.REQUESTED: requested,
@@ -44,6 +53,7 @@ class Supervisor:
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._is_swept = False
+        self._looked_us = 0
 
     async def step(self) -> None:
         """See to it that each instance that is due has its task."""
@@ -51,6 +61,9 @@ class Supervisor:
             await self._sweep()
             self._is_swept = True
         at_us = self._clock()
+        if at_us - self._looked_us >= LOOK_FOR_DEAD_US:
+            self._looked_us = at_us
+            await self._stop_dead()
         for row in await self._context.read(lambda conn: list_due(conn, at_us)):
             if row.id not in self._tasks:
                 task = asyncio.create_task(self._take_step(row.id))
@@ -96,6 +109,21 @@ class Supervisor:
 
     def _drop(self, instance_id: str, _task: asyncio.Task[None]) -> None:
         self._tasks.pop(instance_id, None)
+
+    async def _stop_dead(self) -> None:
+        """Accept the stop of what runs as wanted in the record, and on no machine."""
+        for row in await self._context.read(list_running):
+            try:
+                is_dead = await asyncio.to_thread(Site(self._context.settings, row).is_dead)
+            except (OSError, ValueError):  # nothing is known of this one; the others are looked at
+                log.exception("instance %s: its processes cannot be looked up", row.id)
+                continue
+            if is_dead:
+                log.warning("instance %s of %s ended by itself", row.id, row.owner)
+                at_us, why = self._clock(), "it ended by itself"
+                await self._context.write(
+                    partial(want_stopped, instance_id=row.id, at_us=at_us, reason=why)
+                )
 
     async def _sweep(self) -> None:
         """Clear what a supervisor left that was killed right after an instance was gone."""
