@@ -15,7 +15,7 @@ def save_text(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace *path* by *text*, durably; *mode* is the new file's."""
     draft = _write_draft(path, text, mode)
     os.replace(draft, path)
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def create_text(path: Path, text: str, mode: int = 0o600) -> bool:
@@ -27,7 +27,7 @@ def create_text(path: Path, text: str, mode: int = 0o600) -> bool:
         return False
     finally:
         draft.unlink()
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
     return True
 
 
@@ -50,6 +50,15 @@ def find_json(path: Path) -> dict[str, Any] | None:
     return data
 
 
+def sync_directory(directory: Path) -> None:
+    """Wait until the names in *directory* are on disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _write_draft(path: Path, text: str, mode: int) -> Path:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -60,11 +69,3 @@ def _write_draft(path: Path, text: str, mode: int) -> Path:
         os.fchmod(descriptor, mode)
         os.fsync(descriptor)
     return draft
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

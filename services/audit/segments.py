@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightingale_hub.durable import sync_directory
 from nightingale_hub.errors import NightingaleError, Unavailable
 from nightingale_hub.services.audit import frame
 from nightingale_hub.services.audit.batch import hash_lines, unpack
@@ -107,7 +108,7 @@ class Segments:
         self._size = 0
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
         self._descriptor = os.open(self.directory / self._name, flags, 0o600)
-        _sync_directory(self.directory)
+        sync_directory(self.directory)
 
     def _abandon(self) -> None:
         if self._descriptor is not None:
@@ -157,12 +158,4 @@ def _ensure_directory(directory: Path) -> None:
         return
     for each in (directory.parent.parent, directory.parent, directory):
         each.mkdir(mode=0o700, exist_ok=True)
-        _sync_directory(each.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_directory(each.parent)
