@@ -1,4 +1,4 @@
-"""What tests share: a fresh database on each engine, an instance of each kind."""
+"""What tests share: a fresh database on each engine, an instance of each kind, mount, console."""
 
 import secrets
 from collections.abc import Iterator
@@ -7,6 +7,8 @@ import psycopg
 import pytest
 
 from nightingale_hub.database import Database
+from tests.audit_mount import AuditMount, audit_mount
+from tests.console import Console, answer_by_default, running_console
 from tests.local_instance import IS_ROOT, NOBODY, LocalInstance, local_instance, system_user
 from tests.postgres import running_postgres
 from tests.terraform_cloud import Cloud, local_cloud
@@ -79,3 +81,33 @@ def cloud() -> Iterator[Cloud]:
     """A local cloud with one instance, not up yet, whose hub never answers."""
     with local_cloud() as made:
         yield made
+
+
+@pytest.fixture(params=["kernel", "libfuse"])
+def adapter(request) -> str:
+    """Each way to serve an audit mount."""
+    return str(request.param)
+
+
+@pytest.fixture
+def mount(tmp_path, adapter) -> Iterator[AuditMount]:
+    """A served audit mount, once per adapter."""
+    with audit_mount(tmp_path, adapter=adapter) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def module_console() -> Iterator[Console]:
+    """A console's process, one for each module of tests."""
+    with running_console() as console:
+        yield console
+
+
+@pytest.fixture
+def console(module_console) -> Iterator[Console]:
+    """The console, every part working and every earlier instance gone."""
+    answer_by_default(module_console)
+    yield module_console
+    with module_console.db.write() as conn:
+        for table in ("progress", "instance", "dataset_grant", "dataset"):
+            conn.exec_driver_sql(f"DELETE FROM {table}")

@@ -20,17 +20,6 @@ from tests.audit_mount import LIMIT_S, audit_mount, open_to_all
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to others")
 
 
-@pytest.fixture(params=["kernel", "libfuse"])
-def adapter(request) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def mount(tmp_path, adapter):
-    with audit_mount(tmp_path, adapter=adapter) as served:
-        yield served
-
-
 def test_many_readers_at_once_get_their_bytes_and_lose_no_record(mount):
     content = os.urandom(300_000)
     for number in range(20):

@@ -19,17 +19,6 @@ import pytest
 from tests.audit_mount import DAEMON, LIMIT_S, AuditMount, audit_mount, fail_of, is_mounted
 
 
-@pytest.fixture(params=["kernel", "libfuse"])
-def adapter(request) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def mount(tmp_path, adapter):
-    with audit_mount(tmp_path, adapter=adapter) as served:
-        yield served
-
-
 def test_the_mount_ends_with_its_daemon(mount):
     assert is_mounted(mount.mountpoint)
     assert mount.stop() == 0

@@ -16,17 +16,6 @@ import pytest
 from tests.audit_mount import audit_mount, fail_of
 
 
-@pytest.fixture(params=["kernel", "libfuse"])
-def adapter(request) -> str:
-    return str(request.param)
-
-
-@pytest.fixture
-def mount(tmp_path, adapter):
-    with audit_mount(tmp_path, adapter=adapter) as served:
-        yield served
-
-
 def test_a_file_is_served_and_its_open_read_and_release_are_recorded(mount):
     (mount.data / "CT").mkdir()
     (mount.data / "CT" / "a.dcm").write_bytes(b"pixels")

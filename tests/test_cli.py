@@ -21,27 +21,11 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
 from nightingale_hub.errors import BadInput, NightingaleError
 from nightingale_hub.instance.cli import build_parser, parse_since
-from tests.console import Console, answer_by_default, running_console, stop
+from tests.console import stop
 from tests.standins import Part, Servers
 
 PROGRAM = str(Path(sys.executable).with_name("nightingale"))
 DOCS = Path(__file__).parent.parent / "docs" / "cli.md"
-
-
-@pytest.fixture(scope="module")
-def module_console() -> Iterator[Console]:
-    with running_console() as console:
-        yield console
-
-
-@pytest.fixture
-def console(module_console) -> Iterator[Console]:
-    """The console, every part working and every earlier instance gone."""
-    answer_by_default(module_console)
-    yield module_console
-    with module_console.db.write() as conn:
-        for table in ("progress", "instance", "dataset_grant", "dataset"):
-            conn.exec_driver_sql(f"DELETE FROM {table}")
 
 
 @pytest.fixture

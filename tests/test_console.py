@@ -16,26 +16,10 @@ from nightingale_hub.instances import get, list_progress
 from nightingale_hub.services.console.caller import STOP, Caller
 from nightingale_hub.services.console.page import POLICY
 from nightingale_hub.services.console.routes import API, PAGES
-from tests.console import ACCESS, READ, Console, answer_by_default, running_console, stop
+from tests.console import ACCESS, READ, Console, stop
 
 EVIL = "<img src=x onerror=alert(1)>\u202e'\"\n{{7*7}}.dcm"
 PRIVATE = ("", "figures", "statement", "statement.csv", "reads", "reads.csv", "stop", "admin")
-
-
-@pytest.fixture(scope="module")
-def module_console() -> Iterator[Console]:
-    with running_console() as console:
-        yield console
-
-
-@pytest.fixture
-def console(module_console) -> Iterator[Console]:
-    """The console, every part working and every earlier instance gone."""
-    answer_by_default(module_console)
-    yield module_console
-    with module_console.db.write() as conn:
-        for table in ("progress", "instance", "dataset_grant", "dataset"):
-            conn.exec_driver_sql(f"DELETE FROM {table}")
 
 
 @pytest.fixture
