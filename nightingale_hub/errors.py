@@ -94,3 +94,9 @@ class IllegalEdge(NightingaleError):
 
     code = "illegal_edge"
     exit_code = 10
+
+
+class JourneyFailed(NightingaleError):
+    """A step of the demo's journey did not do what a researcher would expect."""
+
+    code = "journey_failed"

@@ -100,6 +100,10 @@ def test_a_taken_port_is_named(folder):
         other = run_demo("--state", str(folder / "other"), "--port", port)
         assert other.returncode == 5
         assert f"port {port} is taken" in other.stderr
+        # What a terminal sends when it is closed ends the demo in order, too.
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(100) == 0
+    assert list_leftovers(folder) == []
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -28,13 +28,13 @@ from nightingale_hub.demo.journey import Journey
 from nightingale_hub.demo.receipt import format_receipt
 from nightingale_hub.errors import NightingaleError, Unavailable
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> int:
     """Run the demo until Ctrl-C, or once through with `--smoke`; return the exit code."""
     options = _parse_arguments()
-    # Both by hand: a shell starts what it puts in the background with SIGINT ignored.
+    # All by hand: a shell starts what it puts in the background with SIGINT ignored.
     for number in STOPS:
         signal.signal(number, _interrupt)
     try:
@@ -56,7 +56,9 @@ def main() -> int:
 
 def say(message: str) -> None:
     """Print a step as it happens to stderr, with the seconds since the demo began."""
-    print(f"[{time.monotonic() - _STARTED:5.1f} s] {message}", file=sys.stderr, flush=True)
+    # A terminal that was closed takes no more words; stopping goes on.
+    with suppress(OSError):
+        print(f"[{time.monotonic() - _STARTED:5.1f} s] {message}", file=sys.stderr, flush=True)
 
 
 _STARTED = time.monotonic()

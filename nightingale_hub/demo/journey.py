@@ -15,7 +15,7 @@ import httpx
 from nightingale_hub.demo.kernel import Kernel
 from nightingale_hub.demo.receipt import Receipt
 from nightingale_hub.demo.state import RESEARCHER, DemoState
-from nightingale_hub.errors import NightingaleError, Unavailable
+from nightingale_hub.errors import JourneyFailed, Unavailable
 
 SIZE = {"cpu": "S", "gpu": "none", "disk": "S"}
 WAIT_S = 60.0
@@ -29,12 +29,6 @@ import json, subprocess
 done = subprocess.run(["nightingale", {arguments}, "--json"], capture_output=True, text=True)
 print(json.dumps([done.returncode, done.stdout, done.stderr]))
 """
-
-
-class JourneyFailed(NightingaleError):
-    """A step of the journey did not do what a researcher would expect."""
-
-    code = "journey_failed"
 
 
 class Journey:
