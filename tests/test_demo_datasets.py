@@ -256,3 +256,18 @@ def test_a_half_made_pool_is_taken_away_before_the_directories_are_served(base, 
     assert "the disk is full" in result.notes[0]
     assert zfs_daemon.list_mounts(base) == []
     assert zfs_daemon.find_daemon(base / "zfs") is None
+
+
+@needs_zfs_fuse
+def test_a_disk_too_small_for_a_pool_serves_directories_and_hangs_nothing(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(small)], check=True)
+    try:
+        result = ensure_datasets(small / "datasets")
+        assert result.kind == "directory"
+        assert "no 64 MiB left for a ZFS pool" in result.notes[0]
+        assert zfs_daemon.find_daemon(small / "datasets" / "zfs") is None
+    finally:
+        release_datasets(small / "datasets")
+        subprocess.run(["umount", str(small)], check=True)

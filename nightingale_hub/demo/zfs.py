@@ -5,6 +5,7 @@ made anew each time and thrown away: what it holds is a copy.
 """
 
 import hashlib
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from nightingale_hub.errors import MountRefused, Unavailable
 from nightingale_hub.processes import Identity
 
 RELEASE_WITHIN_S = 10.0
-_SIZE_BYTES = 256 << 20  # sparse: the disk gives what is written
+_SIZE_BYTES = 64 << 20
 _EDITION = "nightingale:edition"
 
 
@@ -94,8 +95,7 @@ def create_pool(base: Path) -> Pool:
     try:
         daemon = None if _kernel_has_zfs() else start_daemon(_share(base))
         _share(base).mkdir(parents=True, exist_ok=True)
-        with _file(base).open("wb") as file:
-            file.truncate(_SIZE_BYTES)
+        _allocate(_file(base))
         remembered = ["-o", "cachefile=none"] if daemon is None else []
         options = [*remembered, "-m", "none", "-O", "atime=off"]
         run(["zpool", "create", *options, _pool_name(base), str(_file(base))], daemon)
@@ -120,6 +120,17 @@ def destroy_pool(base: Path) -> None:
         _retry(["zpool", "destroy", _pool_name(base)], pool.daemon, deadline)
     stop_daemon(_share(base))
     _file(base).unlink(missing_ok=True)
+
+
+def _allocate(file: Path) -> None:
+    # Given whole at once: a pool on a file that the disk cannot back hangs zfs-fuse for good.
+    with file.open("wb") as opened:
+        try:
+            os.posix_fallocate(opened.fileno(), 0, _SIZE_BYTES)
+        except OSError as error:
+            raise MountRefused(
+                f"the disk has no {_SIZE_BYTES >> 20} MiB left for a ZFS pool; free some"
+            ) from error
 
 
 def _retry(command: list[str], daemon: Identity | None, deadline: float) -> None:
