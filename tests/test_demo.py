@@ -2,7 +2,9 @@
 
 import json
 import os
+import pwd
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from nightingale_hub.demo.cleanup import list_leftovers
+from nightingale_hub.demo.cleanup import list_leftovers, remove
 from nightingale_hub.demo.kernel import Kernel
 from nightingale_hub.demo.receipt import Receipt, format_receipt
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.instance.account import ensure_account
+from nightingale_hub.instance.room import ISOLATED_HOME
 from tests.client import Client
 
 ROOT = Path(__file__).parent.parent
@@ -160,6 +164,28 @@ def log_in(made) -> Client:
     client = Client(f"{made['url']}/", made["users"][0], made["user_password"])
     client.log_in()
     return client
+
+
+def test_what_a_hub_leaves_ends_with_the_demo_or_before_the_next(folder):
+    orphan = ["sleep", "200"]
+    marked = {**os.environ, "NIGHTINGALE_DEMO_STATE": str(folder / "demo")}
+    with subprocess.Popen(orphan, env=marked) as before, started(folder) as process:
+        read_until(process, "Ctrl-C")
+        assert before.wait(5) == -signal.SIGKILL
+        with subprocess.Popen(orphan, env=marked) as after:
+            process.send_signal(signal.SIGINT)
+            assert process.wait(100) == 0
+            assert after.wait(5) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has system users to remove")
+def test_its_system_users_go_with_it(folder):
+    name = f"nh-{secrets.token_hex(8)}"
+    (folder / "demo" / "homes" / name.removeprefix("nh-")).mkdir(parents=True)
+    ensure_account(name, ISOLATED_HOME)
+    remove(folder / "demo")
+    with pytest.raises(KeyError):
+        pwd.getpwnam(name)
 
 
 def test_who_waits_for_the_removal_is_not_in_its_way(folder):

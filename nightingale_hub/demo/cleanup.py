@@ -29,16 +29,16 @@ def list_leftovers(directory: Path) -> list[str]:
 
 
 def remove(directory: Path) -> None:
-    """Delete *directory* and the system users whose homes lie in it.
+    """Delete *directory* and the system users that have a home in it.
 
     Raises `Conflict` while anything of it still runs.
     """
     left = list_leftovers(directory)
     if left:
         raise Conflict(f"{directory} is in use: {'; '.join(left)}")
-    homes = directory / "homes"
+    names = {f"nh-{home.name}" for home in directory.glob("homes/*")}
     for account in pwd.getpwall():
-        if account.pw_name.startswith("nh-") and Path(account.pw_dir).parent == homes:
+        if account.pw_name in names:
             command = ["/usr/sbin/userdel", account.pw_name]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
             # Another hub of this machine may have a server of the same researcher.

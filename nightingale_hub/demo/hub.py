@@ -16,12 +16,14 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
 from nightingale_hub.demo.state import MARK, DemoState
 from nightingale_hub.errors import Unavailable
+from nightingale_hub.processes import end_all, list_marked
 from nightingale_hub.service import die_with_parent
 from nightingale_hub.settings import SERVICES
 
 CONFIG = Path(__file__).parent / "jupyterhub_config.py"
 START_FOR_S = 60.0
 STOP_FOR_S = 90.0
+REST_ENDS_WITHIN_S = 5.0
 
 Say = Callable[[str], None]
 
@@ -102,11 +104,11 @@ class DemoHub:
             time.sleep(0.2)
 
     def _end_process(self) -> None:
-        if self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGTERM)  # nothing, where it has ended
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        # A hub that ends while it starts, or is killed, leaves its proxy.
+        end_all(list_marked(MARK, str(self.directory)), REST_ENDS_WITHIN_S)

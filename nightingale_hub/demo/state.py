@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.errors import Conflict
 from nightingale_hub.ports import find_free_ports, is_free_port
-from nightingale_hub.processes import list_marked, wait_gone
+from nightingale_hub.processes import end_all, list_marked, wait_gone
 from nightingale_hub.settings import NightingaleHub
 
 DEFAULT_PORT = 8000
 # In the environment of the hub and of what it starts; instances do not get it.
 MARK = "NIGHTINGALE_DEMO_STATE"
-EARLIER_ENDS_WITHIN_S = 30.0
+EARLIER_ENDS_WITHIN_S = 10.0
 RESEARCHER = "ada"
 ADMIN = "admin"
 
@@ -62,7 +62,7 @@ def lock(directory: Path) -> int:
 
 
 def prepare(directory: Path, port: int | None, db_url: str | None = None) -> DemoState:
-    """Write demo.json (0600) and return it; waits up to 30 s for a hub whose demo was killed.
+    """Write demo.json (0600) and return it; ends a hub whose demo was killed, within 20 s.
 
     *port* None takes the earlier one or 8000 when it is free, else any. The passwords of an
     earlier run are kept, and its ports where they are free: an instance that it left calls them.
@@ -70,7 +70,7 @@ def prepare(directory: Path, port: int | None, db_url: str | None = None) -> Dem
     """
     path = directory / "demo.json"
     earlier = find_json(path) or {}
-    _wait_for_earlier_hub(directory)
+    _end_earlier_hub(directory)
     if port is not None and not is_free_port(port):
         raise Conflict(f"port {port} is taken; give another with --port")
     spare = find_free_ports(3)
@@ -93,10 +93,13 @@ def prepare(directory: Path, port: int | None, db_url: str | None = None) -> Dem
     return state
 
 
-def _wait_for_earlier_hub(directory: Path) -> None:
+def _end_earlier_hub(directory: Path) -> None:
+    """Let a hub whose demo was killed end in order, then end what is left of it."""
     deadline = time.monotonic() + EARLIER_ENDS_WITHIN_S
-    for each in list_marked(MARK, str(directory)):
+    left = list_marked(MARK, str(directory))
+    for each in left:
         wait_gone(each, max(0.0, deadline - time.monotonic()))
+    end_all(left, EARLIER_ENDS_WITHIN_S)
 
 
 def _choose_port(earlier: int | None, *others: int) -> int:
