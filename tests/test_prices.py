@@ -107,6 +107,7 @@ async def test_the_service_publishes_its_file_once(database):
         for _ in range(2):
             await service.loops[0].step()
     with database.read() as conn:
-        rates = dict(conn.execute(select(price.c.sku, price.c.nano_usd_per_hour)).tuples().all())
+        rows = conn.execute(select(price.c.sku, price.c.nano_usd_per_hour))
+        rates = {row.sku: row.nano_usd_per_hour for row in rows}
         assert (rates["cpu.L"], rates["gpu.none"], rates.get("gpu.S")) == (80_000_000, 0, None)
         assert len(list_nano(conn)) == 8
