@@ -141,8 +141,9 @@ def _serve(options: argparse.Namespace) -> int:
     directory = (options.state or state.default_directory()).absolute()
     with _running(directory, options) as (hub, _seed_result):
         made = hub.state
-        print(
-            f"""
+        try:
+            print(
+                f"""
 Nightingale Hub runs at {made.url}
 
   researcher   {made.users[0]}     password  {made.user_password}
@@ -155,9 +156,8 @@ Three things to try:
 
 Ctrl-C stops the hub and every instance.  Log: {hub.log_path}
 """,
-            flush=True,
-        )
-        try:
+                flush=True,
+            )
             while hub.is_running():
                 time.sleep(0.5)
         except KeyboardInterrupt:
