@@ -36,6 +36,7 @@ from nightingale_hub.processes import (
 )
 from nightingale_hub.service import die_with_parent
 from nightingale_hub.settings import SERVICES
+from nightingale_hub.system_users import name_system_user
 from tests.client import Client, wait_for
 
 START_FOR_S = 60.0
@@ -287,12 +288,15 @@ def running_hub(
             hub.close()
     finally:
         hub.end()
-        remove_system_users(users)
+        remove_system_users(hub.state)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_system_users(owners: Sequence[str]) -> None:
-    """Remove the system users of *owners*; one that another test still uses stays."""
-    ours = {f"nh-{instances.owner_hash(owner)}" for owner in owners}
-    for name in sorted(ours & {entry.pw_name for entry in pwd.getpwall()}):
-        subprocess.run(["/usr/sbin/userdel", name], capture_output=True, check=False)
+def remove_system_users(state: Path) -> None:
+    """Remove the system users that the hub with this state directory made."""
+    key_file = state / "secret.key"
+    if key_file.exists():
+        key = bytes.fromhex(key_file.read_text())
+        ours = {name_system_user(key, home.name) for home in state.glob("homes/*")}
+        for name in sorted(ours & {entry.pw_name for entry in pwd.getpwall()}):
+            subprocess.run(["/usr/sbin/userdel", name], capture_output=True, check=False)

@@ -22,7 +22,7 @@ from nightingale_hub.processes import Identity, list_descendants, list_marked, s
 from tests.hub_on_loopback import HubOnLoopback
 
 IS_ROOT = os.geteuid() == 0
-SYSTEM_USER = "nh-7e577e577e577e57"
+SYSTEM_USER = f"nh-{os.urandom(8).hex()}"  # of this process: others test beside it
 NOBODY = 65534
 
 # A grandchild in a session of its own that hears no SIGTERM: the hardest to end.

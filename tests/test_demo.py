@@ -21,6 +21,7 @@ from nightingale_hub.demo.receipt import Receipt, format_receipt
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.instance.account import ensure_account
 from nightingale_hub.instance.room import ISOLATED_HOME
+from nightingale_hub.system_users import name_system_user
 from tests.client import Client
 
 ROOT = Path(__file__).parent.parent
@@ -180,8 +181,10 @@ def test_what_a_hub_leaves_ends_with_the_demo_or_before_the_next(folder):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has system users to remove")
 def test_its_system_users_go_with_it(folder):
-    name = f"nh-{secrets.token_hex(8)}"
-    (folder / "demo" / "homes" / name.removeprefix("nh-")).mkdir(parents=True)
+    key = secrets.token_bytes(32)
+    (folder / "demo" / "homes" / "0123456789abcdef").mkdir(parents=True)
+    (folder / "demo" / "secret.key").write_text(key.hex())
+    name = name_system_user(key, "0123456789abcdef")
     ensure_account(name, ISOLATED_HOME)
     remove(folder / "demo")
     with pytest.raises(KeyError):

@@ -17,7 +17,8 @@ from nightingale_hub.processes import parse_identity, send_signal
 from nightingale_hub.services.supervisor.bootstrap import parse_call
 from nightingale_hub.services.supervisor.service import make
 from nightingale_hub.services.supervisor.supervisor import Supervisor
-from nightingale_hub.tables import instance, terraform_run
+from nightingale_hub.system_users import name_system_user
+from nightingale_hub.tables.instances import instance, terraform_run
 from nightingale_hub.terraform.workspace import Workspace
 from tests.fleet import (
     SERVER_OF_A_STRANGER,
@@ -373,7 +374,9 @@ class TestBootstrap:
     ):
         fleet.settings.isolate_users = True
         reply = (await client.post("bootstrap", "", json=self.call(key, nonce))).json()
-        assert reply["system_user"] == f"nh-{instances.owner_hash('alice')}"
+        assert reply["system_user"] == name_system_user(
+            fleet.settings.secret_key(), instances.owner_hash("alice")
+        )
 
     async def test_a_nonce_works_once(self, fleet, client, key, nonce):
         await client.post("bootstrap", "", json=self.call(key, nonce))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nightingale_hub.errors import Conflict
 from nightingale_hub.processes import list_processes
+from nightingale_hub.system_users import name_system_user
 
 SETTLE_FOR_S = 5.0
-USER_IS_BUSY = 8  # of userdel: a process of that user runs
 
 
 def list_leftovers(directory: Path) -> list[str]:
@@ -36,15 +36,22 @@ def remove(directory: Path) -> None:
     left = list_leftovers(directory)
     if left:
         raise Conflict(f"{directory} is in use: {'; '.join(left)}")
-    names = {f"nh-{home.name}" for home in directory.glob("homes/*")}
+    names = _list_system_users(directory)
     for account in pwd.getpwall():
         if account.pw_name in names:
             command = ["/usr/sbin/userdel", account.pw_name]
             done = subprocess.run(command, check=False, capture_output=True, text=True)
-            # Another hub of this machine may have a server of the same researcher.
-            if done.returncode not in (0, USER_IS_BUSY):
+            if done.returncode != 0:
                 raise Conflict(f"{account.pw_name} was not removed: {done.stderr.strip()}")
     shutil.rmtree(directory)
+
+
+def _list_system_users(directory: Path) -> set[str]:
+    path = directory / "secret.key"
+    if not path.exists():  # it never got as far as a home
+        return set()
+    key = bytes.fromhex(path.read_text())
+    return {name_system_user(key, home.name) for home in directory.glob("homes/*")}
 
 
 def _list_processes(directory: str) -> list[str]:

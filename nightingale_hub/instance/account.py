@@ -6,7 +6,6 @@ there. What must be done in it is done by a child that has become the user first
 
 import os
 import pwd
-import re
 import shutil
 import stat
 import subprocess
@@ -17,8 +16,8 @@ from functools import partial
 from pathlib import Path
 
 from nightingale_hub.errors import BadInput, Unavailable
+from nightingale_hub.system_users import NAME
 
-NAME = re.compile(r"nh-[0-9a-f]{16}")
 SHELL = "/bin/bash"
 USERADD_WITHIN_S = 15.0
 

@@ -18,6 +18,7 @@ from nightingale_hub.instances import owner_hash
 from nightingale_hub.offers import DISK_GIB, VCPUS
 from nightingale_hub.processes import is_alive
 from nightingale_hub.settings import NightingaleHub
+from nightingale_hub.system_users import name_system_user
 from nightingale_hub.terraform.workspace import Workspace, get_module
 
 
@@ -41,7 +42,9 @@ class Site:
     @property
     def system_user(self) -> str | None:
         """Whom the server runs as, or None for the hub's own user."""
-        return f"nh-{owner_hash(self.row.owner)}" if self.settings.isolate_users else None
+        if not self.settings.isolate_users:
+            return None
+        return name_system_user(self.settings.secret_key(), self.home.name)
 
     @property
     def workspace(self) -> Workspace:
