@@ -14,7 +14,7 @@ from tornado.web import HTTPError, RequestHandler
 
 from nightingale_hub.errors import BadInput, NightingaleError, NotAllowed, Unavailable
 from nightingale_hub.service import Context
-from nightingale_hub.tables import instance
+from nightingale_hub.tables.instances import instance
 
 log = logging.getLogger("nightingale")
 

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from nightingale_hub.errors import BadInput, NotFound
-from nightingale_hub.tables import dataset, dataset_grant
+from nightingale_hub.tables.datasets import dataset, dataset_grant
 
 EVERYONE = "*"
 POLICIES = ("strict",)

@@ -11,11 +11,12 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import Conflict, IllegalEdge, NotFound
 from nightingale_hub.offers import Offer
-from nightingale_hub.tables import instance, progress
+from nightingale_hub.tables.instances import instance, progress
 
 
 class State(StrEnum):
@@ -64,32 +65,43 @@ def create(conn: Connection, launch: Launch, at_us: int) -> str:
     """
     current = find_current(conn, launch.owner, launch.server_name)
     if current is not None:
-        raise Conflict(
-            f"instance {current.id} of this server is still {current.actual}; wait until it is "
-            "gone, then start again"
-        )
+        raise _not_gone(current)
     instance_id = f"i-{secrets.token_hex(6)}"
     offer = launch.offer
-    conn.execute(
-        insert(instance).values(
-            id=instance_id,
-            owner=launch.owner,
-            server_name=launch.server_name,
-            cloud=offer.cloud,
-            region=offer.region,
-            instance_type=offer.instance_type,
-            cpu=offer.size.cpu,
-            gpu=offer.size.gpu,
-            disk=offer.size.disk,
-            nano_usd_per_hour=offer.nano_usd_per_hour,
-            wanted="running",
-            actual=State.REQUESTED,
-            launch_secret=launch.secret,
-            base_url=launch.base_url,
-            created_us=at_us,
-        )
-    )
+    values = {
+        "id": instance_id,
+        "owner": launch.owner,
+        "server_name": launch.server_name,
+        "cloud": offer.cloud,
+        "region": offer.region,
+        "instance_type": offer.instance_type,
+        "cpu": offer.size.cpu,
+        "gpu": offer.size.gpu,
+        "disk": offer.size.disk,
+        "nano_usd_per_hour": offer.nano_usd_per_hour,
+        "wanted": "running",
+        "actual": State.REQUESTED,
+        "launch_secret": launch.secret,
+        "base_url": launch.base_url,
+        "created_us": at_us,
+    }
+    try:
+        with conn.begin_nested():
+            conn.execute(insert(instance).values(values))
+    except IntegrityError as error:
+        # Another process asked for the same server since we looked.
+        current = find_current(conn, launch.owner, launch.server_name)
+        if current is None:
+            raise
+        raise _not_gone(current) from error
     return instance_id
+
+
+def _not_gone(current: Row[Any]) -> Conflict:
+    return Conflict(
+        f"instance {current.id} of this server is still {current.actual}; wait until it is "
+        "gone, then start again"
+    )
 
 
 def find(conn: Connection, instance_id: str) -> Row[Any] | None:

@@ -7,7 +7,7 @@ the newest, inside the same transaction, so a stale process can no longer write.
 
 from sqlalchemy import Connection, insert, select, update
 
-from nightingale_hub.tables import service_lease
+from nightingale_hub.tables.base import service_lease
 
 
 class StaleLease(Exception):

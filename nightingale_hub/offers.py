@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 
 from nightingale_hub.errors import BadInput, NoOffer
 from nightingale_hub.money import format_rate
-from nightingale_hub.tables import price
+from nightingale_hub.tables.billing import price
 
 VCPUS = {"S": 1, "M": 2, "L": 4, "XL": 8}
 GPUS = {"none": 0, "S": 1}

@@ -22,7 +22,8 @@ from nightingale_hub.lease import take_lease
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.audit import service
 from nightingale_hub.settings import NightingaleHub
-from nightingale_hub.tables import audit_batch, audit_event, instance
+from nightingale_hub.tables.audit import audit_batch, audit_event
+from nightingale_hub.tables.instances import instance
 
 CONSOLE = {"Authorization": "Bearer the-console"}
 AT_US = 1_795_000_000_000_000
@@ -62,7 +63,7 @@ def add_instance(database: Database, owner: str = "alice", actual: str = "runnin
             insert(instance).values(
                 id=sender.instance_id,
                 owner=owner,
-                server_name="",
+                server_name=sender.instance_id,
                 cloud="local",
                 region="here",
                 instance_type="local",

@@ -28,7 +28,7 @@ from nightingale_hub.processes import Identity, list_marked
 from nightingale_hub.secrets_at_rest import encrypt
 from nightingale_hub.services.supervisor.service import make
 from nightingale_hub.settings import NightingaleHub
-from nightingale_hub.tables import terraform_run
+from nightingale_hub.tables.instances import terraform_run
 from nightingale_hub.terraform.launcher import find_terraform
 from tests.record import change
 from tests.serving import Client, serving

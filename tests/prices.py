@@ -3,7 +3,7 @@
 from sqlalchemy import Connection, insert
 
 from nightingale_hub.offers import LETTERS
-from nightingale_hub.tables import price
+from nightingale_hub.tables.billing import price
 
 BASE_NANO_USD = {"cpu": 10_000_000, "gpu": 900_000_000, "disk": 500_000}
 

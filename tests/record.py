@@ -6,19 +6,25 @@ from typing import Any
 from sqlalchemy import Connection, insert, select, update
 
 from nightingale_hub.auth import sha256_hex
-from nightingale_hub.tables import instance, segment
+from nightingale_hub.instances import find_current
+from nightingale_hub.tables.instances import instance
+from nightingale_hub.tables.metering import segment
 
 S = 1_000_000
 BOOT = "b0071e57" * 4
 
 
 def add_instance(conn: Connection, instance_id: str | None = None, **columns: Any) -> str:
-    """Write an instance that runs and was ready at second 100, but for *columns*."""
+    """Write an instance that runs and was ready at second 100, but for *columns*.
+
+    It is of its owner's default server, or of one named after it where that has one already.
+    """
     instance_id = instance_id or f"i-{secrets.token_hex(6)}"
+    owner = columns.get("owner", "alice")
     values = {
         "id": instance_id,
-        "owner": "alice",
-        "server_name": "",
+        "owner": owner,
+        "server_name": "" if find_current(conn, owner, "") is None else instance_id,
         "cloud": "local",
         "region": "here",
         "instance_type": "local-M-none-M",

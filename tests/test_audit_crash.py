@@ -13,7 +13,7 @@ from nightingale_hub.ports import find_free_ports
 from nightingale_hub.services.audit.rebuild import replay
 from nightingale_hub.services.audit.segments import list_files
 from nightingale_hub.settings import NightingaleHub
-from nightingale_hub.tables import audit_batch
+from nightingale_hub.tables.audit import audit_batch
 from tests.audit import (
     AuditClient,
     add_instance,

@@ -13,7 +13,7 @@ from nightingale_hub.services.audit.batch import Batch, hash_lines
 from nightingale_hub.services.audit.frame import encode
 from nightingale_hub.services.audit.rebuild import rebuild, replay
 from nightingale_hub.services.audit.segments import Place, Segments, list_files
-from nightingale_hub.tables import audit_batch, audit_event, audit_stream
+from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
 from tests.audit import (
     AT_US,
     add_instance,

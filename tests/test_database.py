@@ -10,7 +10,8 @@ from sqlalchemy.exc import DatabaseError
 
 from nightingale_hub.database import Database
 from nightingale_hub.lease import StaleLease, check_lease, take_lease
-from nightingale_hub.tables import entry, journal, service_lease
+from nightingale_hub.tables.base import service_lease
+from nightingale_hub.tables.billing import entry, journal
 
 WRITERS = 6
 COMMITS = 40

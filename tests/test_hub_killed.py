@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.demo.kernel import Kernel
-from nightingale_hub.tables import line_item, segment
+from nightingale_hub.tables.billing import line_item
+from nightingale_hub.tables.metering import segment
 from tests.client import SMALL, wait_for
 from tests.fleet import TerraformThatIsSlow
 from tests.hub import list_processes, running_hub

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from nightingale_hub.lease import StaleLease, take_lease
 from nightingale_hub.services.audit import service, writer
 from nightingale_hub.services.audit.writer import Writer
-from nightingale_hub.tables import audit_stream
+from nightingale_hub.tables.audit import audit_stream
 from tests.audit import (
     AT_US,
     AuditClient,

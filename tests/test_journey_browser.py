@@ -11,7 +11,8 @@ from sqlalchemy import select
 
 from nightingale_hub.demo.datasets import ensure_datasets, register_datasets, release_datasets
 from nightingale_hub.money import format_usd
-from nightingale_hub.tables import audit_event, entry, line_item
+from nightingale_hub.tables.audit import audit_event
+from nightingale_hub.tables.billing import entry, line_item
 from tests.client import wait_for
 from tests.hub import Hub, running_hub
 from tests.test_console_browser import CHROMIUM, FLAGS

@@ -24,7 +24,7 @@ from nightingale_hub.services.billing.ledger import (
     reverse,
 )
 from nightingale_hub.services.billing.posting import list_unrated, post_segment
-from nightingale_hub.tables import entry, journal, line_item
+from nightingale_hub.tables.billing import entry, journal, line_item
 from tests.record import S, change
 from tests.usage import add_usage, count_lines, post_all
 

@@ -17,7 +17,7 @@ from nightingale_hub.services.billing.prices import (
     parse_rate,
 )
 from nightingale_hub.services.billing.service import Biller, make
-from nightingale_hub.tables import price
+from nightingale_hub.tables.billing import price
 from tests.serving import make_context, serving
 from tests.usage import parse_time
 

@@ -16,7 +16,7 @@ from nightingale_hub.services.billing.ledger import (
 from nightingale_hub.services.billing.rating import count_seconds, rate
 from nightingale_hub.services.billing.service import make
 from nightingale_hub.services.billing.statement import make_statement, summarize_cost
-from nightingale_hub.tables import line_item
+from nightingale_hub.tables.billing import line_item
 from tests.record import S, add_instance, change
 from tests.serving import serving
 from tests.usage import (

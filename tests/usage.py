@@ -9,7 +9,8 @@ from sqlalchemy import Connection, func, insert, select
 from nightingale_hub.clock import US_PER_S
 from nightingale_hub.services.billing.posting import list_unrated, post_segment
 from nightingale_hub.services.billing.prices import parse_rate
-from nightingale_hub.tables import line_item, segment
+from nightingale_hub.tables.billing import line_item
+from nightingale_hub.tables.metering import segment
 from tests.record import add_instance
 
 SCENARIOS = Path(__file__).with_name("statements")

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from nightingale_hub.tables import metadata
+from nightingale_hub.tables.base import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

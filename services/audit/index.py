@@ -17,7 +17,7 @@ from nightingale_hub.service import Context
 from nightingale_hub.services.audit.event import Event, parse_lines
 from nightingale_hub.services.audit.frame import DamagedFrame
 from nightingale_hub.services.audit.segments import Place, Segments
-from nightingale_hub.tables import audit_batch, audit_event
+from nightingale_hub.tables.audit import audit_batch, audit_event
 
 log = logging.getLogger("nightingale")
 BATCHES_PER_LOOK = 32

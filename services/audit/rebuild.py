@@ -13,7 +13,8 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from nightingale_hub.services.audit.frame import Header
 from nightingale_hub.services.audit.segments import Place, list_files, scan
-from nightingale_hub.tables import audit_batch, audit_event, audit_stream, instance
+from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
+from nightingale_hub.tables.instances import instance
 
 log = logging.getLogger("nightingale")
 Stored = tuple[Header, Place]

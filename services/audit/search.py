@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from nightingale_hub.errors import BadInput
-from nightingale_hub.tables import audit_event, audit_stream
+from nightingale_hub.tables.audit import audit_event, audit_stream
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100

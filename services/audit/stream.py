@@ -15,7 +15,7 @@ from nightingale_hub.errors import BadInput, Unavailable
 from nightingale_hub.services.audit.batch import Batch, cut, unpack
 from nightingale_hub.services.audit.event import split_lines
 from nightingale_hub.services.audit.segments import Place, Segments
-from nightingale_hub.tables import audit_batch, audit_stream
+from nightingale_hub.tables.audit import audit_batch, audit_stream
 
 
 @dataclass(frozen=True)

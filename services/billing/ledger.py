@@ -13,7 +13,7 @@ from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from nightingale_hub.errors import BadInput, Conflict, NotFound
-from nightingale_hub.tables import entry, journal
+from nightingale_hub.tables.billing import entry, journal
 
 USD = "USD"
 MAX_AMOUNT_MICRO = 2**63 - 1

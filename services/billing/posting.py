@@ -6,7 +6,9 @@ from sqlalchemy import Connection, Row, insert, select
 
 from nightingale_hub.services.billing.ledger import REVENUE, Entry, Journal, post, receivable
 from nightingale_hub.services.billing.rating import count_seconds, rate
-from nightingale_hub.tables import instance, line_item, segment
+from nightingale_hub.tables.billing import line_item
+from nightingale_hub.tables.instances import instance
+from nightingale_hub.tables.metering import segment
 
 METER = "ready"  # the meter that the customer pays by
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, insert, select
 
 from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import BadInput, Conflict
-from nightingale_hub.tables import price
+from nightingale_hub.tables.billing import price
 
 LIST = Path(__file__).parent / "prices.csv"
 COLUMNS = ["cloud", "region", "sku", "usd_per_hour", "effective", "source"]

@@ -14,7 +14,9 @@ from nightingale_hub.errors import BadInput
 from nightingale_hub.offers import Size
 from nightingale_hub.services.billing.posting import METER
 from nightingale_hub.services.billing.rating import count_seconds, rate
-from nightingale_hub.tables import instance, line_item, segment
+from nightingale_hub.tables.billing import line_item
+from nightingale_hub.tables.instances import instance
+from nightingale_hub.tables.metering import segment
 
 STATES = ("running", "pending", "posted")
 RULE = "A line belongs to the month in which it starts, in UTC."

@@ -18,7 +18,7 @@ from nightingale_hub.services.console.caller import READ, STOP, Caller
 from nightingale_hub.services.console.charges import gather_charges, month_of, parse_month
 from nightingale_hub.services.console.parts import Parts
 from nightingale_hub.services.console.summary import find_audit, gather_figures
-from nightingale_hub.tables import instance
+from nightingale_hub.tables.instances import instance
 
 
 class Api(ServiceHandler):

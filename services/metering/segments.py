@@ -20,7 +20,8 @@ from nightingale_hub.services.metering.rules import (
     find_changes,
     is_checkpoint,
 )
-from nightingale_hub.tables import instance, segment
+from nightingale_hub.tables.instances import instance
+from nightingale_hub.tables.metering import segment
 
 Proofs = Mapping[str, Mapping[str, Proof]]  # by instance id, then by boot id
 

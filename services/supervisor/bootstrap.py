@@ -20,7 +20,7 @@ from nightingale_hub.offers import VCPUS
 from nightingale_hub.secrets_at_rest import decrypt
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.settings import NightingaleHub
-from nightingale_hub.tables import instance
+from nightingale_hub.tables.instances import instance
 
 BOOTS_IN = (State.LAUNCHING, State.BOOTING)
 FIELDS = {

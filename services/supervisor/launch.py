@@ -11,7 +11,7 @@ from nightingale_hub.instances import get
 from nightingale_hub.probe import probe
 from nightingale_hub.services.supervisor.runs import bring_to_end, find_last_end_us, find_open
 from nightingale_hub.services.supervisor.work import Work
-from nightingale_hub.tables import instance
+from nightingale_hub.tables.instances import instance
 
 FIRST_PAUSE_S = 1.0
 PROBE_WITHIN_S = 1.0

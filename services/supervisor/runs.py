@@ -15,7 +15,7 @@ from nightingale_hub.errors import Conflict, IllegalEdge, NightingaleError
 from nightingale_hub.instances import State, add_progress, find, get
 from nightingale_hub.service import Context
 from nightingale_hub.services.supervisor.site import Site
-from nightingale_hub.tables import instance, terraform_run
+from nightingale_hub.tables.instances import instance, terraform_run
 from nightingale_hub.terraform.run import Result, Run
 from nightingale_hub.terraform.workspace import Workspace
 
