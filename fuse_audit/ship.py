@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from nightingale_hub.errors import ConfigError, NightingaleError
-from nightingale_hub.fuse_audit.backlog import Backlog
+from nightingale_hub.fuse_audit.seals import Seals, load_signer
 from nightingale_hub.fuse_audit.shipper import Shipper
 from nightingale_hub.fuse_audit.upload import Upload
 
@@ -40,9 +40,9 @@ def load_settings(path: str) -> dict[str, str]:
 class StopSignal:
     """SIGTERM and SIGINT, as a wait that they cut short; whoever drains on has `DRAIN_S` left."""
 
-    def __init__(self, backlog: Backlog) -> None:
-        """Take the signals over; *backlog* is what is given up when the time is over."""
-        self._backlog = backlog
+    def __init__(self) -> None:
+        """Take the signals over."""
+        self.shipper: Shipper | None = None  # what is given up when the time is over
         self._is_stopping = False
         # A handler may run at any line, so it must take no lock: a pipe wakes the wait.
         self._wake, wake_end = os.pipe()
@@ -63,8 +63,19 @@ class StopSignal:
         signal.setitimer(signal.ITIMER_REAL, DRAIN_S)
 
     def _give_up(self, _number: int, _frame: FrameType | None) -> None:
-        print(f"not shipped: line {self._backlog.next_seq} and on; keep the spool", file=sys.stderr)
+        first = self.shipper.next_seq if self.shipper else 0
+        print(f"not shipped: line {first} and on; keep the spool", file=sys.stderr)
         sys.exit(1)
+
+
+def _ship(settings: dict[str, str]) -> None:
+    stop = StopSignal()
+    stream_id, spool = settings["stream_id"], settings["spool"]
+    upload = Upload(settings["audit_url"], stream_id, settings["credential"])
+    os.makedirs(spool, mode=0o700, exist_ok=True)
+    signer = load_signer(spool, stream_id)
+    stop.shipper = Shipper(spool, signer, Seals(spool, stream_id, signer), upload, stop.wait)
+    stop.shipper.run()
 
 
 def main() -> int:
@@ -77,10 +88,7 @@ def main() -> int:
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        settings = load_settings(arguments.settings)
-        upload = Upload(settings["audit_url"], settings["stream_id"], settings["credential"])
-        backlog = Backlog(settings["spool"])
-        Shipper(backlog, upload, StopSignal(backlog).wait).run()
+        _ship(load_settings(arguments.settings))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return error.exit_code

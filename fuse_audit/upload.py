@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import zstandard
 
+from nightingale_hub.audit_chain import Seal, Signer
 from nightingale_hub.errors import ConfigError, Unavailable
 
 _TIMEOUT_S = 10.0
@@ -39,24 +40,39 @@ class Upload:
             raise ConfigError(f"audit_url {audit_url!r} is no http or https URL")
         self._is_secure = url.scheme == "https"
         self._host, self._port = url.hostname, url.port
-        self._path = f"{url.path}streams/{urllib.parse.quote(stream_id, safe=':')}/batches"
+        self._stream_id = stream_id
+        self._path = f"{url.path}streams/{urllib.parse.quote(stream_id, safe=':')}"
         self._credential = credential
         self._compressor = zstandard.ZstdCompressor()
         self._connection: http.client.HTTPConnection | None = None
 
-    def send(self, first_seq: int, lines: list[bytes]) -> Answer:
-        """Post *lines*, numbered from *first_seq*; raises `Unavailable` when nothing answers."""
+    def open(self, signer: Signer) -> Answer:
+        """Announce the stream's key; raises `Unavailable` when nothing answers."""
+        signature = signer.sign_open(self._stream_id)
+        announced = {"v": 1, "public_key": signer.public_key, "signature": signature}
+        headers = {"Content-Type": "application/json"}
+        return self._post("open", json.dumps(announced).encode(), headers)
+
+    def send(self, seal: Seal, lines: list[bytes]) -> Answer:
+        """Post *lines* under their *seal*; raises `Unavailable` when nothing answers."""
         headers = {
-            "Authorization": f"Bearer {self._credential}",
             "Content-Type": "application/x-ndjson",
             "Content-Encoding": "zstd",
-            "X-First-Seq": str(first_seq),
-            "X-Last-Seq": str(first_seq + len(lines) - 1),
+            "X-First-Seq": str(seal.first_seq),
+            "X-Last-Seq": str(seal.last_seq),
+            "X-Prev-Chain": seal.prev_chain,
+            "X-Chain": seal.chain,
+            "X-Root": seal.root,
+            "X-Signature": seal.signature,
         }
         payload = self._compressor.compress(b"\n".join(lines) + b"\n")
+        return self._post("batches", payload, headers)
+
+    def _post(self, what: str, payload: bytes, headers: dict[str, str]) -> Answer:
+        headers["Authorization"] = f"Bearer {self._credential}"
         try:
             connection = self._connect()
-            connection.request("POST", self._path, payload, headers)
+            connection.request("POST", f"{self._path}/{what}", payload, headers)
             response = connection.getresponse()
             body = response.read()
         except (OSError, http.client.HTTPException) as error:

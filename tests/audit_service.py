@@ -13,6 +13,7 @@ from typing import Any
 
 import zstandard
 
+from nightingale_hub.audit_chain import Seal, begin, find_flaw, is_open_signed
 from tests.audit_mount import LIMIT_S
 
 SHIP = [sys.executable, "-m", "nightingale_hub.fuse_audit.ship"]
@@ -33,6 +34,10 @@ class Service(ThreadingHTTPServer):
         self.arrived_s: list[float] = []
         self.batches: list[tuple[int, int]] = []
         self.tries = 0
+        self.keys: set[str] = set()
+        self.open_status = 200
+        self.seals: dict[int, Seal] = {}
+        self.sent: list[Seal] = []
         self.faults: list[Fault] = []
         self.largest = 1 << 30
         self.lock = threading.Lock()
@@ -59,8 +64,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        assert self.path == "/base/api/streams/i-1:b-1/batches"
         assert self.headers["Authorization"] == "Bearer s3cret"
+        if self.path == "/base/api/streams/i-1:b-1/open":
+            self.open(json.loads(body))
+            return
+        assert self.path == "/base/api/streams/i-1:b-1/batches"
         assert self.headers["Content-Type"] == "application/x-ndjson"
         assert self.headers["Content-Encoding"] == "zstd"
         data = zstandard.ZstdDecompressor().decompress(body)
@@ -68,6 +76,7 @@ class Handler(BaseHTTPRequestHandler):
         self.lines = data[:-1].split(b"\n")
         self.first = int(self.headers["X-First-Seq"])
         assert int(self.headers["X-Last-Seq"]) == self.first + len(self.lines) - 1
+        self.check_seal()
         with self.server.lock:
             self.server.tries += 1
             if self.server.faults and self.server.faults.pop(0)(self.server, self):
@@ -77,6 +86,29 @@ class Handler(BaseHTTPRequestHandler):
                 return
             reply = self.server.store(self.first, self.lines)
         self.answer(409 if "error" in reply else 200, reply)
+
+    def open(self, announced: dict[str, Any]) -> None:
+        key = announced["public_key"]
+        assert is_open_signed("i-1:b-1", key, announced["signature"])
+        with self.server.lock:
+            self.server.keys.add(key)
+            ack = len(self.server.lines)
+        self.answer(self.server.open_status, {"ack": ack} if self.server.open_status == 200 else {})
+
+    def check_seal(self) -> None:
+        """Check the batch as the service does: its root, its place in the chain, its signature."""
+        (key,) = self.server.keys
+        headers = ("X-Prev-Chain", "X-Chain", "X-Root", "X-Signature")
+        last = self.first + len(self.lines) - 1
+        seal = Seal(self.first, last, *(self.headers[name] for name in headers))
+        assert find_flaw(seal, self.lines, key) is None
+        with self.server.lock:
+            before = self.server.seals.get(self.first - 1)
+            expected = before.chain if before else begin("i-1:b-1", key)
+            if before or self.first == 1:
+                assert seal.prev_chain == expected
+            self.server.seals[seal.last_seq] = seal
+            self.server.sent.append(seal)
 
     def answer(self, status: int, body: dict[str, Any], **headers: str) -> None:
         data = json.dumps(body).encode()
