@@ -36,7 +36,8 @@ def add_usage(
     conn: Connection, start_us: int, end_us: int | None, nano: int, owner: str = "alice", name=""
 ) -> str:
     """Write an instance with one `ready` segment and return the instance's id."""
-    key = add_instance(conn, owner=owner, server_name=name, nano_usd_per_hour=nano)
+    actual = "running" if end_us is None else "stopped"
+    key = add_instance(conn, owner=owner, server_name=name, nano_usd_per_hour=nano, actual=actual)
     add_segment(conn, key, start_us, end_us)
     return key
 
