@@ -14,3 +14,41 @@ def format_rate(nano_usd_per_hour: int) -> str:
     dollars, nano = divmod(nano_usd_per_hour, 1_000_000_000)
     decimals = f"{nano:09d}".rstrip("0").ljust(2, "0")
     return f"${dollars:,}.{decimals}/h"
+
+
+# Smallest units per unit, as decimals: what an invoice can ask for.
+DECIMALS = {"EUR": 2, "GBP": 2, "JPY": 0, "USD": 2}
+
+
+def format_money(micro: int, currency: str) -> str:
+    """Return *micro* exactly, with the currency's own decimals at least: `0.51 EUR`, `$0.51`."""
+    if currency == "USD":
+        return format_usd(micro)
+    places = DECIMALS.get(currency, 2)
+    sign = "-" if micro < 0 else ""
+    whole, rest = divmod(abs(micro), 1_000_000)
+    decimals = f"{rest:06d}".rstrip("0").ljust(places, "0")
+    return f"{sign}{whole:,}{'.' if decimals else ''}{decimals} {currency}"
+
+
+def round_to_minor(amounts: list[int], currency: str) -> list[int]:
+    """Return *amounts* (micro) in smallest units, which sum to the rounded sum of *amounts*.
+
+    By largest remainder: no line is more than one smallest unit off.
+    """
+    unit = 10 ** (6 - DECIMALS[currency])
+    whole, rest = divmod(sum(amounts), unit)
+    total = whole + int(2 * rest > unit or (2 * rest == unit and whole % 2 == 1))
+    floors = [amount // unit for amount in amounts]
+    by_remainder = sorted(range(len(amounts)), key=lambda i: (-(amounts[i] % unit), i))
+    for index in by_remainder[: total - sum(floors)]:
+        floors[index] += 1
+    return floors
+
+
+def format_minor(minor: int, currency: str) -> str:
+    """Return *minor*, an amount in smallest units, with exactly the currency's decimals."""
+    places = DECIMALS[currency]
+    sign = "-" if minor < 0 else ""
+    whole, rest = divmod(abs(minor), 10**places)
+    return f"{sign}{whole:,}{f'.{rest:0{places}d}' if places else ''} {currency}"
