@@ -39,6 +39,8 @@ class HubOnLoopback(http.server.ThreadingHTTPServer):
         if path.endswith("/beat"):
             self.beats.append({**body, "credential": credential})
             return 200, {}
+        if path.endswith("/open"):
+            return (200, {"ack": 0}) if self.takes_records else (503, {})
         if not path.endswith("/bootstrap"):
             return 503, {}
         if self.refusals_before_answer > 0:
