@@ -44,6 +44,12 @@ class NotAllowed(NightingaleError):
     exit_code = 3
 
 
+class OverQuota(NotAllowed):
+    """More was asked for than the quota of the one who asks allows; nothing was changed."""
+
+    code = "over_quota"
+
+
 class NotFound(NightingaleError):
     """Nothing of that name exists, or the caller may not know that it does."""
 

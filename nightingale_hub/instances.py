@@ -5,18 +5,15 @@ it leaves, in one statement, so that of two who try, one wins.
 """
 
 import hashlib
-import secrets
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, Row, exists, insert, select, update
 
 from nightingale_hub.clock import US_PER_S
-from nightingale_hub.errors import Conflict, IllegalEdge, NotFound
-from nightingale_hub.offers import Offer
+from nightingale_hub.errors import IllegalEdge, NotFound
 from nightingale_hub.tables.instances import instance, progress
+from nightingale_hub.tables.supervision import resize
 
 
 class State(StrEnum):
@@ -26,8 +23,27 @@ class State(StrEnum):
     LAUNCHING = "launching"  # Terraform works, something may exist
     BOOTING = "booting"  # it exists and has not answered yet
     RUNNING = "running"  # it answers; billing runs
+    RESIZING = "resizing"  # it runs, and Terraform gives it another size or the old one back
     STOPPING = "stopping"  # it still exists until the cloud agrees
-    STOPPED = "stopped"  # the cloud says that it is gone
+    STOPPED = "stopped"  # the cloud says that it is gone; its home is kept
+    REMOVING = "removing"  # its home exists until that is gone too
+    GONE = "gone"  # nothing is left
+
+
+ENDED = (State.STOPPED, State.GONE)  # it is over, and its server may get another
+SERVES = (State.RUNNING, State.RESIZING)  # its server is to answer
+
+
+class Cause(StrEnum):
+    """Why an instance stops, as far as one can act on it; `reason` says it in words."""
+
+    ASKED = "asked"
+    LAUNCH_FAILED = "launch failed"
+    CRASHED = "crashed"
+    PREEMPTED = "preempted"
+    IDLE = "idle"
+    BUDGET = "budget"
+    QUARANTINE = "quarantine"
 
 
 EDGES = {
@@ -37,71 +53,19 @@ EDGES = {
     "launching_to_stopping": (State.LAUNCHING, State.STOPPING),
     "booting_to_running": (State.BOOTING, State.RUNNING),
     "booting_to_stopping": (State.BOOTING, State.STOPPING),
+    "running_to_resizing": (State.RUNNING, State.RESIZING),
+    "resizing_to_running": (State.RESIZING, State.RUNNING),
+    "resizing_to_stopping": (State.RESIZING, State.STOPPING),
     "running_to_stopping": (State.RUNNING, State.STOPPING),
     "stopping_to_stopped": (State.STOPPING, State.STOPPED),
+    "stopped_to_removing": (State.STOPPED, State.REMOVING),
+    "removing_to_gone": (State.REMOVING, State.GONE),
 }
-
-
-@dataclass(frozen=True)
-class Launch:
-    """Who asks for an instance, of what, and what its server is to be started with."""
-
-    owner: str
-    server_name: str
-    offer: Offer
-    secret: bytes  # encrypted: command, arguments, environment
-    base_url: str | None = None  # the server's path under the hub's proxy
 
 
 def owner_hash(owner: str) -> str:
     """Return 16 hex digits that stand for *owner* in paths and system user names."""
     return hashlib.sha256(owner.encode()).hexdigest()[:16]
-
-
-def create(conn: Connection, launch: Launch, at_us: int) -> str:
-    """Write down that *launch* is wanted and return the new instance's id.
-
-    Raises `Conflict` while the same server's last instance is not gone.
-    """
-    current = find_current(conn, launch.owner, launch.server_name)
-    if current is not None:
-        raise _not_gone(current)
-    instance_id = f"i-{secrets.token_hex(6)}"
-    offer = launch.offer
-    values = {
-        "id": instance_id,
-        "owner": launch.owner,
-        "server_name": launch.server_name,
-        "cloud": offer.cloud,
-        "region": offer.region,
-        "instance_type": offer.instance_type,
-        "cpu": offer.size.cpu,
-        "gpu": offer.size.gpu,
-        "disk": offer.size.disk,
-        "nano_usd_per_hour": offer.nano_usd_per_hour,
-        "wanted": "running",
-        "actual": State.REQUESTED,
-        "launch_secret": launch.secret,
-        "base_url": launch.base_url,
-        "created_us": at_us,
-    }
-    try:
-        with conn.begin_nested():
-            conn.execute(insert(instance).values(values))
-    except IntegrityError as error:
-        # Another process asked for the same server since we looked.
-        current = find_current(conn, launch.owner, launch.server_name)
-        if current is None:
-            raise
-        raise _not_gone(current) from error
-    return instance_id
-
-
-def _not_gone(current: Row[Any]) -> Conflict:
-    return Conflict(
-        f"instance {current.id} of this server is still {current.actual}; wait until it is "
-        "gone, then start again"
-    )
 
 
 def find(conn: Connection, instance_id: str) -> Row[Any] | None:
@@ -124,7 +88,7 @@ def find_current(conn: Connection, owner: str, server_name: str) -> Row[Any] | N
         .where(
             instance.c.owner == owner,
             instance.c.server_name == server_name,
-            instance.c.actual != State.STOPPED,
+            instance.c.actual.not_in(ENDED),
         )
         .order_by(instance.c.created_us.desc())
         .limit(1)
@@ -135,28 +99,28 @@ def list_unsettled(conn: Connection) -> list[Row[Any]]:
     """Return every instance that is not gone, oldest first."""
     return list(
         conn.execute(
-            select(instance)
-            .where(instance.c.actual != State.STOPPED)
-            .order_by(instance.c.created_us)
+            select(instance).where(instance.c.actual.not_in(ENDED)).order_by(instance.c.created_us)
         )
     )
 
 
-def list_due(conn: Connection, at_us: int) -> list[Row[Any]]:
-    """Return, oldest first, every instance that is not as wanted and may be worked on at *at_us*.
+def is_due(at_us: int) -> ColumnElement[bool]:
+    """Return the condition of an instance that is not as wanted and may be worked on at *at_us*.
 
     One that runs as wanted needs no work, so a large fleet at rest costs nothing to look at.
     """
-    unsettled = instance.c.actual.not_in((State.STOPPED, State.RUNNING)) | (
-        (instance.c.actual == State.RUNNING) & (instance.c.wanted == "stopped")
+    is_resized = exists().where(resize.c.instance_id == instance.c.id, resize.c.ended_us.is_(None))
+    moves = instance.c.actual.not_in((*ENDED, State.RUNNING))
+    is_unwanted = (instance.c.actual == State.RUNNING) & (
+        (instance.c.wanted != "running") | is_resized
     )
-    return list(
-        conn.execute(
-            select(instance)
-            .where(unsettled, instance.c.next_try_us <= at_us)
-            .order_by(instance.c.created_us)
-        )
-    )
+    is_kept = (instance.c.actual == State.STOPPED) & (instance.c.wanted == "gone")
+    return (moves | is_unwanted | is_kept) & (instance.c.next_try_us <= at_us)
+
+
+def list_due(conn: Connection, at_us: int) -> list[Row[Any]]:
+    """Return, oldest first, every instance that is due at *at_us*."""
+    return list(conn.execute(select(instance).where(is_due(at_us)).order_by(instance.c.created_us)))
 
 
 def list_running(conn: Connection) -> list[Row[Any]]:
@@ -164,7 +128,10 @@ def list_running(conn: Connection) -> list[Row[Any]]:
     return list(
         conn.execute(
             select(instance)
-            .where(instance.c.actual == State.RUNNING, instance.c.wanted == "running")
+            .where(
+                instance.c.actual.in_(SERVES),
+                instance.c.wanted == "running",
+            )
             .order_by(instance.c.created_us)
         )
     )
@@ -196,12 +163,14 @@ def take_edge(
     add_progress(conn, instance_id, at_us, message, edge)
 
 
-def want_stopped(conn: Connection, instance_id: str, at_us: int, reason: str) -> bool:
+def want_stopped(
+    conn: Connection, instance_id: str, at_us: int, reason: str, cause: Cause = Cause.ASKED
+) -> bool:
     """Accept a stop: billing ends at *at_us*. Returns False when one was accepted before."""
     changed = conn.execute(
         update(instance)
         .where(instance.c.id == instance_id, instance.c.stop_accepted_us.is_(None))
-        .values(wanted="stopped", stop_accepted_us=at_us, reason=reason, next_try_us=0)
+        .values(wanted="stopped", stop_accepted_us=at_us, reason=reason, cause=cause, next_try_us=0)
     ).rowcount
     if changed:
         add_progress(conn, instance_id, at_us, f"Stop accepted: {reason}")
@@ -226,6 +195,20 @@ def put_off(
     if changed != 1:
         raise IllegalEdge(f"instance {instance_id} is not {actual} any more; nothing was put off")
     add_progress(conn, instance_id, at_us, message)
+
+
+def reset_attempts(conn: Connection, instance_id: str, actual: State) -> None:
+    """Count failures anew: a step of an instance that is *actual* went well.
+
+    Raises `IllegalEdge` when the instance is not *actual* any more.
+    """
+    changed = conn.execute(
+        update(instance)
+        .where(instance.c.id == instance_id, instance.c.actual == actual)
+        .values(attempts=0, next_try_us=0)
+    ).rowcount
+    if changed != 1:
+        raise IllegalEdge(f"instance {instance_id} is not {actual} any more")
 
 
 def add_progress(

@@ -15,6 +15,7 @@ from traitlets.config import Config, Configurable
 
 from nightingale_hub.durable import create_text
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.quotas import parse_quotas
 
 ENVIRONMENT_NAME = "NIGHTINGALE_SETTINGS"
 _HUB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -75,6 +76,13 @@ class NightingaleHub(Configurable):
         min=0.1,
         help="Pause before a failed stop is tried again, doubled up to 5 minutes. Larger: less "
         "load on a cloud in trouble; smaller: fewer seconds that nobody wanted. Default: 5 s.",
+    ).tag(config=True)
+
+    quotas = Dict(
+        help="How many instances, and which sizes, a person may have at once: an object with "
+        "`default`, `groups` by name and `users` by name, each with some of `instances` (a whole "
+        "number) and `cpu`, `gpu`, `disk` (lists of sizes). A person's own entry holds alone, else "
+        "the most generous of their groups', else the default. Default: no limit.",
     ).tag(config=True)
 
     spool_limit_mib = Integer(
@@ -141,6 +149,10 @@ class NightingaleHub(Configurable):
                 "or https://"
             )
         return f"{proposal.value.rstrip('/')}/"
+
+    @validate("quotas")
+    def _validate_quotas(self, proposal: Any) -> dict[str, Any]:
+        return parse_quotas(proposal.value)
 
     @validate("service_ports")
     def _validate_service_ports(self, proposal: Any) -> dict[str, int]:

@@ -11,15 +11,14 @@ from sqlalchemy import Connection, Row
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import Conflict, Unavailable
 from nightingale_hub.instances import (
-    Launch,
-    State,
+    SERVES,
     add_progress,
-    create,
     find_current,
     get,
     list_progress,
     want_stopped,
 )
+from nightingale_hub.launch import Launch, create
 from nightingale_hub.money import format_rate
 from nightingale_hub.offers import Size, find_offer
 from nightingale_hub.secrets_at_rest import encrypt
@@ -72,9 +71,9 @@ class Server:
         """
         while True:
             row = await self._look(lambda conn: get(conn, instance_id))
-            if row is not None and row.wanted == "stopped":
+            if row is not None and row.wanted != "running":
                 raise LaunchRefused(row.reason, "launch_failed", 503)
-            if row is not None and row.actual == State.RUNNING:
+            if row is not None and row.actual in SERVES:
                 return row
             await asyncio.sleep(LOOK_PAUSE_S)
 

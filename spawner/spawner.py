@@ -17,7 +17,7 @@ from traitlets import Dict, Float, Integer, Unicode, default
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
 from nightingale_hub.errors import BadInput, NightingaleError, Unavailable
-from nightingale_hub.instances import State, list_progress
+from nightingale_hub.instances import SERVES, list_progress
 from nightingale_hub.offers import find_offer, list_choices
 from nightingale_hub.probe import probe
 from nightingale_hub.settings import NightingaleHub
@@ -215,12 +215,10 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
             except Unavailable:
                 await asyncio.sleep(RECONNECT_PAUSE_S)
                 continue
-            if row is None or row.wanted == "stopped":
+            if row is None or row.wanted != "running":
                 break
             base_url = row.base_url or "/"
-            if row.actual == State.RUNNING and await probe(
-                row.host, row.port, base_url, row.api_nonce
-            ):
+            if row.actual in SERVES and await probe(row.host, row.port, base_url, row.api_nonce):
                 self.instance_id = row.id
                 return f"http://{row.host}:{row.port}{base_url}"
             await asyncio.sleep(RECONNECT_PAUSE_S)

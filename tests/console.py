@@ -17,7 +17,7 @@ import httpx
 from nightingale_hub import instances
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.database import Database
-from nightingale_hub.instances import Launch
+from nightingale_hub.launch import Launch, create
 from nightingale_hub.offers import Offer, Size
 from nightingale_hub.ports import find_free_ports
 from nightingale_hub.settings import NightingaleHub
@@ -78,7 +78,7 @@ class Console:
         offer = Offer("local", "here", "local-S", Size(), 1, 10, RATE)
         order = Launch(owner, columns.pop("server_name", ""), offer, b"")
         with self.db.write() as conn:
-            instance_id = instances.create(conn, order, at_us - 110 * US_PER_S)
+            instance_id = create(conn, order, at_us - 110 * US_PER_S)
         walked = {
             "requested": [],
             "booting": ["requested_to_launching", "launching_to_booting"],

@@ -18,13 +18,14 @@ from tornado.httpserver import HTTPServer
 from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
-from nightingale_hub import instances
+from nightingale_hub import instances, resizing
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
-from nightingale_hub.instances import Launch
+from nightingale_hub.launch import Launch, create
 from nightingale_hub.offers import Offer, Size
 from nightingale_hub.ports import find_free_ports
 from nightingale_hub.processes import Identity, list_marked
+from nightingale_hub.requests import Kind, Request, ask
 from nightingale_hub.secrets_at_rest import encrypt
 from nightingale_hub.services.supervisor.service import make
 from nightingale_hub.settings import NightingaleHub
@@ -100,6 +101,15 @@ class TerraformThatFailsToApply(TerraformDouble):
         super().__init__(folder, _fail("apply", "no capacity left"))
 
 
+class TerraformThatFailsToResize(TerraformDouble):
+    """Its apply fails for every size but the first, as where a bigger one cannot be had."""
+
+    def __init__(self, folder: Path) -> None:
+        is_big = """[ "$1" = apply ] && ! grep -q '"vcpus": *1[,}]' terraform.tfvars.json"""
+        fails = _fail("apply", "no capacity left")
+        super().__init__(folder, f"if {is_big}; then {fails}; fi")
+
+
 class TerraformThatIsSlow(TerraformDouble):
     """Its apply takes 2 s before it begins; an interrupt ends it then too."""
 
@@ -139,7 +149,7 @@ class Fleet:
         sealed = encrypt(self.settings.secret_key(), secret)
         launch = Launch(owner, server, OFFER, sealed, f"/user/{owner}/")
         with self.database.write() as conn:
-            key = instances.create(conn, launch, now_us())
+            key = create(conn, launch, now_us())
             if columns:
                 change(conn, key, **columns)
         return key
@@ -161,6 +171,24 @@ class Fleet:
     def stop(self, key: str, reason: str = "asked for") -> bool:
         with self.database.write() as conn:
             return instances.want_stopped(conn, key, now_us(), reason)
+
+    def resize(self, key: str, size: Size) -> None:
+        """Ask for another size, as another part does."""
+        wish = Request(key, Kind.RESIZE, "alice", "a bigger model", size=size)
+        with self.database.write() as conn:
+            ask(conn, wish, now_us())
+
+    async def wait_resized(self, key: str, phase: str, timeout_s: float = 30) -> Row[Any]:
+        """Wait until the last resize of an instance ended in *phase*, and return its row."""
+
+        def look() -> Row[Any] | None:
+            with self.database.read() as conn:
+                row = resizing.find_last(conn, key)
+            return row if row is not None and row.ended_us is not None else None
+
+        row: Row[Any] = await self.wait(look, timeout_s)
+        assert row.phase == phase, (row, self.list_lines(key))
+        return row
 
     async def wait(self, look: Callable[[], Any], timeout_s: float = 30) -> Any:
         """Wait until *look* returns something true, and return it."""

@@ -5,10 +5,8 @@ import pytest
 from nightingale_hub.errors import Conflict, IllegalEdge
 from nightingale_hub.instances import (
     EDGES,
-    Launch,
     State,
     add_progress,
-    create,
     find_current,
     get,
     list_due,
@@ -17,6 +15,7 @@ from nightingale_hub.instances import (
     take_edge,
     want_stopped,
 )
+from nightingale_hub.launch import Launch, create
 from nightingale_hub.offers import Offer, Size
 from tests.record import S, add_instance, change
 
@@ -47,11 +46,11 @@ def test_an_edge_is_taken_from_the_state_it_leaves_and_no_other(conn, edge):
 
 
 def test_every_state_but_the_last_has_a_way_to_the_last():
-    reached = {State.STOPPED}
+    reached = {State.GONE}
     for _ in State:
         reached |= {leaves for leaves, reaches in EDGES.values() if reaches in reached}
     assert reached == set(State)
-    assert all(leaves != State.STOPPED for leaves, _ in EDGES.values())
+    assert all(leaves != State.GONE for leaves, _ in EDGES.values())
 
 
 def test_an_edge_has_the_name_of_its_two_states():
@@ -82,9 +81,10 @@ def test_a_stop_is_accepted_once_and_ends_billing_there(conn):
 
 def test_what_is_as_wanted_is_not_due(conn):
     settled = {(State.RUNNING, "running"), (State.STOPPED, "running"), (State.STOPPED, "stopped")}
+    settled |= {(State.GONE, wanted) for wanted in ("running", "stopped", "gone")}
     expected = set()
     for state in State:
-        for wanted in ("running", "stopped"):
+        for wanted in ("running", "stopped", "gone"):
             key = add_instance(conn, actual=state, wanted=wanted, next_try_us=10)
             if (state, wanted) not in settled:
                 expected.add(key)

@@ -224,7 +224,8 @@ async def test_a_successor_picks_up_a_destroy_too(fleet):
         await fleet.wait_state(key, "running")
         fleet.stop(key)
         await fleet.wait_state(key, "stopping")
-        await fleet.wait(lambda: len(fleet.list_runs(key)) == 2)
+        runs = fleet.settings.state_path / "terraform" / key / "runs"
+        await fleet.wait(lambda: list(runs.glob("*-destroy/pid.json")))
     async with supervising(fleet):
         await fleet.wait_state(key, "stopped")
     assert len([run for run in fleet.list_runs(key) if run.action == "destroy"]) == 1

@@ -19,7 +19,8 @@ from nightingale_hub.tables.base import Key, metadata
 
 # Two hub processes that ask at once for one server make one instance.
 IS_LIVE: dict[str, Any] = {
-    f"{dialect}_where": text("actual <> 'stopped'") for dialect in ("sqlite", "postgresql")
+    f"{dialect}_where": text("actual NOT IN ('stopped', 'gone')")
+    for dialect in ("sqlite", "postgresql")
 }
 
 # The only truth about an instance. The spawner inserts a row and sets `wanted`;
@@ -33,13 +34,15 @@ instance = Table(
     Column("cloud", Text, nullable=False),
     Column("region", Text, nullable=False),
     Column("instance_type", Text, nullable=False),
-    Column("cpu", Text, nullable=False),  # size letters, per resource
+    # What it has now: size letters per resource, and the rate that was shown. `shape` has the past.
+    Column("cpu", Text, nullable=False),
     Column("gpu", Text, nullable=False),
     Column("disk", Text, nullable=False),
-    Column("nano_usd_per_hour", BigInteger, nullable=False),  # as shown before the start
-    Column("wanted", Text, nullable=False),  # running | stopped
+    Column("nano_usd_per_hour", BigInteger, nullable=False),
+    Column("wanted", Text, nullable=False),  # running | stopped | gone: its home too
     Column("actual", Text, nullable=False),  # nightingale_hub.instances.State
     Column("reason", Text, nullable=False, server_default=""),  # why it stops, for its owner
+    Column("cause", Text, nullable=False, server_default=""),  # instances.Cause, once it stops
     Column("nonce_sha256", Text),  # burned (set to NULL) by the one bootstrap
     Column("launch_secret", LargeBinary),  # the server's environment, encrypted; then NULL
     Column("credential_sha256", Text),  # of the agent's credential, for beats and batches
@@ -55,7 +58,14 @@ instance = Table(
     Column("gone_us", BigInteger),  # the cloud agrees that it is gone
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("next_try_us", BigInteger, nullable=False, server_default="0"),
-    CheckConstraint("wanted IN ('running', 'stopped')", name="wanted"),
+    Column("owner_groups", Text, nullable=False, server_default="[]"),  # JSON, at the launch
+    # The one machine whose supervisors can work on it; NULL: any.
+    Column("machine", Text),
+    # Which supervisor works on it, until when, and how often that changed: the fencing token.
+    Column("lease_holder", Text),
+    Column("lease_token", BigInteger, nullable=False, server_default="0"),
+    Column("lease_until_us", BigInteger, nullable=False, server_default="0"),
+    CheckConstraint("wanted IN ('running', 'stopped', 'gone')", name="wanted"),
     Index(None, "owner", "created_us"),
     Index(None, "actual"),
     Index("uq_instance_live", "owner", "server_name", unique=True, **IS_LIVE),

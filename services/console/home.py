@@ -5,7 +5,7 @@ from typing import Any
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
-from nightingale_hub.instances import State, list_for, list_progress
+from nightingale_hub.instances import ENDED, State, list_for, list_progress
 from nightingale_hub.services.console.page import Page
 from nightingale_hub.services.console.summary import gather_figures, recent
 
@@ -31,7 +31,7 @@ class Figures(Page):
             self.context.read(lambda conn: recent(list_for(conn, owner), STOPPED_SHOWN)),
             gather_figures(self.parts, owner, at_us),
         )
-        moving = [row.id for row in rows if row.actual not in (State.RUNNING, State.STOPPED)]
+        moving = [row.id for row in rows if row.actual not in (State.RUNNING, *ENDED)]
         progress = await self.context.read(
             lambda conn: {each: list_progress(conn, each)[-PROGRESS_SHOWN:] for each in moving}
         )

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from nightingale_hub.errors import NightingaleError, NotFound
-from nightingale_hub.instances import State
+from nightingale_hub.instances import ENDED, State
 from nightingale_hub.offers import Size
 from nightingale_hub.services.console.parts import Parts
 
@@ -24,8 +24,11 @@ SINCE = {
     State.LAUNCHING: "created_us",
     State.BOOTING: "allocated_us",
     State.RUNNING: "ready_us",
+    State.RESIZING: "ready_us",
     State.STOPPING: "stop_accepted_us",
     State.STOPPED: "gone_us",
+    State.REMOVING: "gone_us",
+    State.GONE: "gone_us",
 }
 
 
@@ -97,8 +100,8 @@ def merge_missing(figures: Iterable[Figures]) -> list[str]:
 
 def recent(rows: Sequence[Row[Any]], stopped: int) -> list[Row[Any]]:
     """Return the instances that are not gone and the newest *stopped* of those that are."""
-    gone = [row for row in rows if row.actual == State.STOPPED][:stopped]
-    return [row for row in rows if row.actual != State.STOPPED or row in gone]
+    gone = [row for row in rows if row.actual in ENDED][:stopped]
+    return [row for row in rows if row.actual not in ENDED or row in gone]
 
 
 def _of_instance(answer: dict[str, Any] | None, instance_id: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from nightingale_hub.instances import State
+from nightingale_hub.instances import SERVES
 from nightingale_hub.probe import probe
 
 
@@ -48,7 +48,7 @@ class Watch:
 
     def ask(self, rows: Iterable[Row[Any]]) -> None:
         """Begin to ask every running instance of *rows*; forget those that run no more."""
-        running = {row.id: row for row in rows if row.actual == State.RUNNING and row.port}
+        running = {row.id: row for row in rows if row.actual in SERVES and row.port}
         for instance_id in set(self._health) - set(running):
             del self._health[instance_id]
         for instance_id, row in running.items():

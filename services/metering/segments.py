@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
 
-from nightingale_hub.instances import State
+from nightingale_hub.instances import ENDED
 from nightingale_hub.services.metering.rules import (
     ALLOCATED,
     Proof,
@@ -70,7 +70,7 @@ def list_metered(conn: Connection, since_us: int) -> list[Metered]:
     )
     # Both meters of an instance that is gone end in one transaction, so one stands for both.
     went = and_(instance.c.gone_us >= since_us, ~is_closed)
-    return _list(conn, or_(instance.c.actual != State.STOPPED, went))
+    return _list(conn, or_(instance.c.actual.not_in(ENDED), went))
 
 
 def find_metered(conn: Connection, instance_id: str) -> Metered | None:

@@ -19,7 +19,7 @@ from nightingale_hub.tables.instances import instance, terraform_run
 from nightingale_hub.terraform.run import Result, Run
 from nightingale_hub.terraform.workspace import Workspace
 
-WORKS_IN = {"apply": State.LAUNCHING, "destroy": State.STOPPING}
+WORKS_IN = {"apply": (State.LAUNCHING, State.RESIZING), "destroy": (State.STOPPING,)}
 LOOK_PAUSE_S = 0.3
 
 
@@ -94,7 +94,7 @@ def find_last_end_us(conn: Connection, instance_id: str) -> int | None:
 def _ensure_open(conn: Connection, instance_id: str, action: str, at_us: int) -> int:
     """Return the open row of *action*, written now unless there is one."""
     row = get(conn, instance_id)
-    if row.actual != WORKS_IN[action]:
+    if row.actual not in WORKS_IN[action]:
         raise IllegalEdge(f"instance {instance_id} is {row.actual}, so terraform {action} is over")
     opened = find_open(conn, instance_id, action)
     if opened is not None:
@@ -116,7 +116,7 @@ def _ensure_open(conn: Connection, instance_id: str, action: str, at_us: int) ->
 
 async def _check_wanted(context: Context, row: Row[Any], action: str) -> None:
     now = await context.read(lambda conn: get(conn, row.id))
-    if action == "apply" and now.wanted == "stopped":
+    if action == "apply" and now.wanted != "running":
         raise Conflict(f"instance {row.id} is to be stopped, so it is not made")
 
 
@@ -147,7 +147,7 @@ async def _wait(context: Context, row: Row[Any], run: Run, clock: Callable[[], i
                 return waiting.result()
             if not is_cancelled:
                 now = await context.read(lambda conn: find(conn, row.id))
-                is_cancelled = now is not None and now.wanted == "stopped" and run.cancel()
+                is_cancelled = now is not None and now.wanted != "running" and run.cancel()
     finally:
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)

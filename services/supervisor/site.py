@@ -28,6 +28,7 @@ class Site:
 
     settings: NightingaleHub
     row: Row[Any]
+    size: Row[Any] | None = None  # what it is to get: a resize's or a shape's row; None: as is
 
     @property
     def directory(self) -> Path:
@@ -65,17 +66,17 @@ class Site:
 
     def list_variables(self) -> dict[str, Any]:
         """Return the module's variables: no secrets, for they end up in its state."""
-        row = self.row
+        row, size = self.row, self.size or self.row
         return {
             "instance_id": row.id,
             "hub_id": self.settings.hub_id,
             "owner_hash": owner_hash(row.owner),
             "region": row.region,
             "size": {
-                "type": row.instance_type,
-                "vcpus": VCPUS[row.cpu],
-                "gpu": row.gpu,
-                "disk_gib": DISK_GIB[row.disk],
+                "type": size.instance_type,
+                "vcpus": VCPUS[size.cpu],
+                "gpu": size.gpu,
+                "disk_gib": DISK_GIB[size.disk],
             },
             "directory": str(self.directory),
             "home": str(self.home),
@@ -87,6 +88,11 @@ class Site:
         """Tell whether its first process was started here and runs no more: all of it has ended."""
         pids = find_pids(self.directory)
         return pids is not None and not is_alive(pids.agent)
+
+    def remove_home(self) -> None:
+        """Remove the owner's home; succeeds when there is none. Raises `OSError`."""
+        if self.home.exists():
+            shutil.rmtree(self.home)
 
     def clear(self) -> None:
         """Remove the places of an instance that is gone; the home stays.

@@ -16,6 +16,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.errors import IllegalEdge, Unavailable
 from nightingale_hub.instances import (
+    ENDED,
+    Cause,
     State,
     find,
     list_due,
@@ -25,9 +27,11 @@ from nightingale_hub.instances import (
 )
 from nightingale_hub.lease import StaleLease
 from nightingale_hub.service import Context
+from nightingale_hub.services.supervisor.asked import take_up_all
 from nightingale_hub.services.supervisor.launch import booting, launching, requested
+from nightingale_hub.services.supervisor.resize import resizing_step
 from nightingale_hub.services.supervisor.site import Site
-from nightingale_hub.services.supervisor.stop import running, stopping
+from nightingale_hub.services.supervisor.stop import removing, running, stopped, stopping
 from nightingale_hub.services.supervisor.work import Work
 
 log = logging.getLogger("nightingale")
@@ -40,7 +44,10 @@ STEPS: dict[State, Callable[[Work], Awaitable[None]]] = {
     State.LAUNCHING: launching,
     State.BOOTING: booting,
     State.RUNNING: running,
+    State.RESIZING: resizing_step,
     State.STOPPING: stopping,
+    State.STOPPED: stopped,
+    State.REMOVING: removing,
 }
 
 
@@ -60,6 +67,7 @@ class Supervisor:
         if not self._is_swept:
             await self._sweep()
             self._is_swept = True
+        await take_up_all(self._context, self._clock)
         at_us = self._clock()
         if at_us - self._looked_us >= LOOK_FOR_DEAD_US:
             self._looked_us = at_us
@@ -84,7 +92,7 @@ class Supervisor:
     async def _take_step(self, instance_id: str) -> None:
         # Read anew: the list may be older than the step that has just ended.
         row = await self._context.read(lambda conn: find(conn, instance_id))
-        if row is None or row.actual == State.STOPPED:
+        if row is None or row.actual == State.GONE:
             return
         state = State(row.actual)
         try:
@@ -120,17 +128,21 @@ class Supervisor:
                 continue
             if is_dead:
                 log.warning("instance %s of %s ended by itself", row.id, row.owner)
-                at_us, why = self._clock(), "it ended by itself"
-                await self._context.write(
-                    partial(want_stopped, instance_id=row.id, at_us=at_us, reason=why)
+                why = partial(
+                    want_stopped,
+                    instance_id=row.id,
+                    at_us=self._clock(),
+                    reason="it ended by itself",
+                    cause=Cause.CRASHED,
                 )
+                await self._context.write(why)
 
     async def _sweep(self) -> None:
         """Clear what a supervisor left that was killed right after an instance was gone."""
         workspaces = self._context.settings.state_path / "terraform"
         for path in sorted(workspaces.iterdir()) if workspaces.is_dir() else ():
             row = await self._context.read(partial(_find, path.name))
-            if row is not None and row.actual == State.STOPPED:
+            if row is not None and row.actual in ENDED:
                 await asyncio.to_thread(Site(self._context.settings, row).clear)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from nightingale_hub.instances import State, put_off, take_edge, want_stopped
+from nightingale_hub.instances import Cause, State, put_off, reset_attempts, take_edge, want_stopped
 from nightingale_hub.service import Context
 from nightingale_hub.services.supervisor.site import Site
 
@@ -49,15 +49,29 @@ class Work:
 
         await self.context.write(write)
 
+    async def write(self, work: Callable[[Connection, int], object]) -> None:
+        """Do *work* now, in one transaction, without an edge."""
+        at_us = self.clock()
+
+        def write(conn: Connection) -> None:
+            work(conn, at_us)
+            reset_attempts(conn, self.row.id, State(self.row.actual))
+
+        await self.context.write(write)
+
     async def give_up(
-        self, edge: str, reason: str, also: Callable[[Connection, int], object] | None = None
+        self,
+        edge: str,
+        reason: str,
+        also: Callable[[Connection, int], object] | None = None,
+        cause: Cause = Cause.LAUNCH_FAILED,
     ) -> None:
         """Want the instance stopped for *reason* and take *edge* to stopping, as one."""
 
         def accept(conn: Connection, at_us: int) -> None:
             if also is not None:
                 also(conn, at_us)
-            want_stopped(conn, self.row.id, at_us, reason)
+            want_stopped(conn, self.row.id, at_us, reason, cause)
 
         await self.take_edge(edge, "Removing what was made of the instance", accept)
 
