@@ -1,0 +1,1 @@
+"""Finds bulk copying and curiosity in the events: pure over events and times, back-testable."""
