@@ -10,24 +10,27 @@ import logging
 import sys
 
 from nightingale_hub.errors import NightingaleError
+from nightingale_hub.fuse_audit import daemon, supervisor
 from nightingale_hub.fuse_audit.configuration import load_configuration
-from nightingale_hub.fuse_audit.daemon import run
 
 
-def main() -> int:
-    """Serve the mount that the command line names, and return the exit code."""
+def main(arguments: list[str] | None = None) -> int:
+    """Serve the mount that *arguments* name, and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m nightingale_hub.fuse_audit", description="Serve one audit mount."
     )
     parser.add_argument("configuration", help="mount.json: what is mounted where, for whom")
-    arguments = parser.parse_args()
+    options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
-        run(load_configuration(arguments.configuration))
+        configuration = load_configuration(options.configuration)
+        if configuration.adapter == "libfuse":
+            daemon.serve_libfuse(configuration)
+            return 0
+        return supervisor.run(configuration)
     except NightingaleError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ from nightingale_hub.errors import ConfigError
 from nightingale_hub.fuse_audit.policy import Policy, find_policy
 
 ADAPTERS = ("kernel", "libfuse")
+# Whom the daemon of a mount that root makes runs as, unless it is said: a user of no account, in
+# the range that systemd keeps for such, so that nobody can log in as it or own a file of it.
+# ref: https://systemd.io/UIDS-GIDS/
+DAEMON_UID = 61_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class MountConfiguration:
     allow_other: bool
     adapter: str
     datasets: tuple[Dataset, ...]
+    daemon_uid: int
 
 
 def load_configuration(path: str) -> MountConfiguration:
@@ -70,7 +75,15 @@ def parse_configuration(data: dict[str, Any]) -> MountConfiguration:
         allow_other=_get(data, "allow_other", bool),
         adapter=adapter,
         datasets=datasets,
+        daemon_uid=_parse_uid(data),
     )
+
+
+def _parse_uid(data: dict[str, Any]) -> int:
+    uid: int = _get({"daemon_uid": DAEMON_UID} | data, "daemon_uid", int)
+    if not 0 < uid < 1 << 32:
+        raise ConfigError(f"daemon_uid is {uid}; it must be a user id, and not root's")
+    return uid
 
 
 def _parse_dataset(entry: Any, mountpoint: str) -> Dataset:

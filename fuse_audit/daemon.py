@@ -1,56 +1,75 @@
-"""The daemon of one audit mount: from a configuration to a served mount, until a signal.
+"""The daemon of one audit mount: it serves what its supervisor hands over, until a signal.
 
-It outlives no mount and no mount outlives it: on SIGTERM or SIGINT it unmounts, records the
-release of what is still open, puts the spool on disk and ends.
+It begins as a fork without root's rights (supervisor.py), and whatever it leaves behind when it
+is killed, the next one takes over. On SIGTERM it records the release of what is still open, puts
+the spool on disk and ends.
 """
 
-import contextlib
-import ctypes
 import json
-import logging
-import os
-import resource
 import signal
+import socket
 import threading
 import time
+from typing import NamedTuple
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import Unavailable
-from nightingale_hub.fuse_audit import mountpoint
+from nightingale_hub.fuse_audit import privileges
 from nightingale_hub.fuse_audit.configuration import MountConfiguration
+from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.gate import Gate
 from nightingale_hub.fuse_audit.kernel import KernelServer
+from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.process import Processes
-from nightingale_hub.fuse_audit.protocol import MAX_READ_BYTES
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Tree
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _LOOK_EVERY_S = 0.5
 
-# ref: https://man7.org/linux/man-pages/man2/prctl.2.html
-_PR_SET_DUMPABLE = 4
-_PR_SET_NO_NEW_PRIVS = 38
 
-_log = logging.getLogger(__name__)
+class Task(NamedTuple):
+    """What one daemon after the other serves: all that is open was opened by the supervisor."""
+
+    configuration: MountConfiguration
+    device: int
+    sources: dict[str, Descriptor]
+    memory: Memory
+    mounted_at_ns: int
 
 
-def run(configuration: MountConfiguration) -> None:
-    """Serve *configuration* until SIGTERM or SIGINT. Raises what refuses the mount."""
-    _harden()
-    # Blocked before any thread starts: they wait for the one place that takes them.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+def serve(task: Task, control: socket.socket) -> None:
+    """Serve *task* until SIGTERM, and say on *control* when that begins.
+
+    Raises `MountRefused` for a spool that cannot be used, `Unavailable` when the mount is gone.
+    """
+    configuration = task.configuration
+    spool = Spool(configuration.spool, configuration.spool_limit_bytes)
+    tree = Tree(configuration.datasets, task.mounted_at_ns, task.sources)
+    gate = Gate(tree, spool, configuration.owner, Processes(), now_us)
+    try:
+        recorded = task.memory.list_recorded(spool.next_seq)
+        workers = KernelServer(task.device, tree, gate, task.memory, recorded).start()
+        control.send(b"1")
+        _wait(workers, configuration.mountpoint)
+    finally:
+        gate.close()
+        spool.close()
+
+
+def serve_libfuse(configuration: MountConfiguration) -> None:
+    """Serve *configuration* through libfuse, which mounts by itself, until SIGTERM or SIGINT.
+
+    Nobody takes over when this process dies: its readers get an error then.
+    """
+    from nightingale_hub.fuse_audit import libfuse  # It needs libfuse on this machine.
+
+    privileges.harden()
     spool = Spool(configuration.spool, configuration.spool_limit_bytes)
     tree = Tree(configuration.datasets, time.time_ns())
     gate = Gate(tree, spool, configuration.owner, Processes(), now_us)
     try:
-        if configuration.adapter == "libfuse":
-            from nightingale_hub.fuse_audit import libfuse  # It needs libfuse on this machine.
-
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)  # libfuse handles them.
-            libfuse.serve(configuration, tree, gate, announce)
-        else:
-            _serve_kernel(configuration, tree, gate)
+        libfuse.serve(configuration, tree, gate, announce)
     finally:
         gate.close()
         spool.close()
@@ -61,34 +80,9 @@ def announce(path: str, how: str) -> None:
     print(json.dumps({"mounted": path, "how": how}), flush=True)
 
 
-def _serve_kernel(configuration: MountConfiguration, tree: Tree, gate: Gate) -> None:
-    path = configuration.mountpoint
-    mounted = mountpoint.mount(
-        path, allow_other=configuration.allow_other, max_read_bytes=MAX_READ_BYTES
-    )
-    try:
-        if mounted.how == "mount(2)":
-            # The setuid helper, which must unmount for us later, would lose its rights by this.
-            ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        workers = KernelServer(mounted.device, tree, gate).start()
-        announce(path, mounted.how)
-        _wait(workers, path)
-    finally:
-        mountpoint.unmount(mounted, path)
-
-
 def _wait(workers: list[threading.Thread], path: str) -> None:
     """Return at a signal to stop; raise `Unavailable` when the mount is taken away by another."""
     while all(worker.is_alive() for worker in workers):
         if signal.sigtimedwait(_STOPPING, _LOOK_EVERY_S) is not None:
             return
     raise Unavailable(f"the mount at {path} was taken away; start it again")
-
-
-def _harden() -> None:
-    os.umask(0o077)
-    # Nobody looks into this process: it holds open files of every dataset.
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    with contextlib.suppress(ValueError, OSError):
-        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

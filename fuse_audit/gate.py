@@ -26,10 +26,15 @@ _log = logging.getLogger(__name__)
 
 
 class Caller(NamedTuple):
-    """Who sent a request: a user id and a thread id, as the kernel says them."""
+    """Who sent a request: a user id and a thread id, as the kernel says them.
+
+    `about_to` is told the sequence number and the handle's number of a record, before a byte of
+    it is written.
+    """
 
     uid: int
     tid: int
+    about_to: Callable[[int, int], None] | None = None
 
 
 class Handle(NamedTuple):
@@ -64,8 +69,11 @@ class Gate:
         # A handle's number is at most the sequence number of its open, so it is never used again.
         self._next_fid = spool.next_seq
 
-    def open(self, node: Node, flags: int, caller: Caller) -> Handle:
-        """Open *node* for reading and return its handle. Raises `OSError` for the caller."""
+    def open(self, node: Node, flags: int, caller: Caller, *, is_recorded: bool = False) -> Handle:
+        """Open *node* for reading and return its handle. Raises `OSError` for the caller.
+
+        With *is_recorded* a daemon before this one has recorded that it is denied.
+        """
         process = self._processes.find(caller.tid)
         started_ns = time.monotonic_ns()
         try:
@@ -75,7 +83,8 @@ class Gate:
         except FileNotFoundError:
             raise
         except OSError as error:
-            self._record_denied(node, flags, caller, process, error.errno or errno.EIO)
+            if not is_recorded:
+                self._record_denied(node, flags, caller, process, error.errno or errno.EIO)
             raise
         assert node.dataset is not None
         policy = node.dataset.policy.name.encode()
@@ -86,17 +95,44 @@ class Gate:
             fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
             handle = Handle(fid, node, file, process, caller.uid, fields, flags, policy)
             took_us = (time.monotonic_ns() - started_ns) // 1000
-            self._append(record.OPEN, handle, caller.uid, process, took_us=took_us)
+            self._append(
+                record.OPEN, handle, caller.uid, process, took_us=took_us,
+                about_to=caller.about_to,
+            )  # fmt: skip
             self._next_fid += 1
             self._handles[fid] = handle
         return handle
 
-    def read(self, fid: int, buffer: memoryview, offset: int, caller: Caller) -> int:
+    def adopt(self, node: Node, flags: int, uid: int, fid: int, opener: Process) -> Handle:
+        """Take over the handle *fid* of a daemon before this one, which has recorded its open.
+
+        Raises `OSError` when its file is not to be had any more.
+        """
+        file, found = self._tree.open(node)
+        assert node.dataset is not None
+        policy = node.dataset.policy.name.encode()
+        fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
+        handle = Handle(fid, node, file, opener, uid, fields, flags, policy)
+        self._handles[fid] = handle
+        return handle
+
+    def read(
+        self,
+        fid: int,
+        buffer: memoryview,
+        offset: int,
+        caller: Caller,
+        *,
+        is_recorded: bool = False,
+    ) -> int:
         """Read into *buffer* from *offset* of the file, and return how many bytes.
 
-        Raises `OSError`; the buffer is not to be looked at then.
+        With *is_recorded* a daemon before this one has recorded it, and could not answer. Raises
+        `OSError`; the buffer is not to be looked at then.
         """
         handle = self.get_handle(fid)
+        if is_recorded:
+            return os.preadv(handle.file.fd, [buffer], offset)
         process = self._processes.find(caller.tid)
         started_ns = time.monotonic_ns()
         length = code = 0
@@ -107,17 +143,23 @@ class Gate:
         took_us = (time.monotonic_ns() - started_ns) // 1000
         self._append(
             record.READ, handle, caller.uid, process,
-            offset=offset, length=length, took_us=took_us, code=code,
+            offset=offset, length=length, took_us=took_us, code=code, about_to=caller.about_to,
         )  # fmt: skip
         if code:
             raise OSError(code, os.strerror(code))
         return length
 
-    def release(self, fid: int) -> None:
+    def release(
+        self,
+        fid: int,
+        about_to: Callable[[int, int], None] | None = None,
+        *,
+        is_recorded: bool = False,
+    ) -> None:
         """Close one handle, in its opener's name: the kernel does not say who released it."""
         handle = self._handles.pop(fid, None)
-        if handle is not None:
-            self._append(record.RELEASE, handle, handle.uid, handle.opener)
+        if handle is not None and not is_recorded:
+            self._append(record.RELEASE, handle, handle.uid, handle.opener, about_to=about_to)
 
     def get_handle(self, fid: int) -> Handle:
         """Return the handle *fid*; raises EBADF."""
@@ -125,6 +167,10 @@ class Gate:
         if handle is None or self._is_closed:
             raise OSError(errno.EBADF, "no such handle")
         return handle
+
+    def find_process(self, caller: Caller) -> Process:
+        """Return the process of *caller*."""
+        return self._processes.find(caller.tid)
 
     def stat(self, fid: int) -> Attributes:
         """Return the attributes of an open file."""
@@ -164,7 +210,7 @@ class Gate:
             errno=code,
             policy=node.dataset.policy.name.encode(),
         )
-        self._write(event, may_pass_limit=False)
+        self._write(event, 0, caller.about_to, may_pass_limit=False)
 
     def _append(
         self,
@@ -177,17 +223,26 @@ class Gate:
         length: int = 0,
         took_us: int = 0,
         code: int = 0,
+        about_to: Callable[[int, int], None] | None = None,
     ) -> None:
         event = record.format_event(
             self._clock(), act, self._user, uid, process.fields, handle.fields,
             offset=offset, length=length, took_us=took_us, flags=handle.flags, errno=code,
             policy=handle.policy,
         )  # fmt: skip
-        self._write(event, may_pass_limit=act is not record.OPEN)
+        self._write(event, handle.fid, about_to, may_pass_limit=act is not record.OPEN)
 
-    def _write(self, event: bytes, *, may_pass_limit: bool) -> None:
+    def _write(
+        self,
+        event: bytes,
+        fid: int,
+        about_to: Callable[[int, int], None] | None,
+        *,
+        may_pass_limit: bool,
+    ) -> None:
+        note = None if about_to is None else lambda seq: about_to(seq, fid)
         try:
-            self._spool.append(event, may_pass_limit=may_pass_limit)
+            self._spool.append(event, may_pass_limit=may_pass_limit, about_to=note)
             self._is_recording = True
         except OSError as error:
             if self._is_recording:

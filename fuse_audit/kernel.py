@@ -6,19 +6,24 @@ served in tree.py; every open and read goes through the gate. Nothing here touch
 the mountpoint: that would wait for an answer from itself.
 """
 
+import contextlib
 import errno
+import functools
 import itertools
 import logging
 import mmap
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 from nightingale_hub.fuse_audit import protocol
 from nightingale_hub.fuse_audit.gate import Caller, Gate
-from nightingale_hub.fuse_audit.nodes import Nodes
+from nightingale_hub.fuse_audit.memory import Memory
+from nightingale_hub.fuse_audit.nodes import Nodes, Opened
+from nightingale_hub.fuse_audit.process import restore_process
 from nightingale_hub.fuse_audit.tree import Entry, Tree
 
 WORKERS = 4
@@ -36,21 +41,30 @@ class Request(NamedTuple):
     nodeid: int
     caller: Caller
     body: memoryview
+    # The open file that it was recorded for before, by a daemon that died before it answered.
+    recorded_fid: int | None
 
 
 class KernelServer:
     """Serves one tree through one gate to the kernel behind one device."""
 
-    def __init__(self, device: int, tree: Tree, gate: Gate) -> None:
-        """Serve on the open descriptor *device* of a mounted /dev/fuse."""
+    def __init__(
+        self, device: int, tree: Tree, gate: Gate, memory: Memory, recorded: dict[int, int]
+    ) -> None:
+        """Serve on the open descriptor *device* of a mounted /dev/fuse that has said INIT.
+
+        *recorded* are the requests that a daemon before this one may have left unanswered.
+        """
         self._device = device
         self._tree = tree
         self._gate = gate
-        self._nodes = Nodes(tree.root)
-        self._numbers = itertools.count(1)
+        self._memory = memory
+        self._recorded = recorded
+        self._nodes = Nodes(tree, memory)
+        # No listing of a daemon before this one is taken for one of ours.
+        self._numbers = itertools.count(time.monotonic_ns())
         self._listings: dict[int, list[Entry]] = {}
         self._answers: dict[int, Callable[[Request], bytes | None]] = {
-            protocol.INIT: self._init,
             protocol.LOOKUP: self._lookup,
             protocol.FORGET: self._forget,
             protocol.BATCH_FORGET: self._forget_many,
@@ -72,13 +86,20 @@ class KernelServer:
 
     def start(self) -> list[threading.Thread]:
         """Start the workers and return them; each ends when the mount is gone."""
-        threads = [threading.Thread(target=self.serve, daemon=True) for _ in range(WORKERS)]
+        self._adopt()
+        # Before anybody takes a request: what a worker of ours has in hand would come again too.
+        with contextlib.suppress(OSError):  # A kernel before 6.9: nothing was kept for us.
+            os.write(self._device, protocol.pack_resend())
+        threads = [
+            threading.Thread(target=self.serve, args=(number,), daemon=True)
+            for number in range(WORKERS)
+        ]
         for thread in threads:
             thread.start()
         return threads
 
-    def serve(self) -> None:
-        """Answer requests until the mount is gone."""
+    def serve(self, worker: int) -> None:
+        """Answer requests until the mount is gone, as *worker*."""
         buffer = bytearray(_REQUEST_BYTES)
         into = [buffer]
         data = memoryview(mmap.mmap(-1, protocol.MAX_READ_BYTES))
@@ -93,22 +114,25 @@ class KernelServer:
                 return
             if size == 0:
                 return
-            self._answer(memoryview(buffer)[:size], data)
+            self._answer(memoryview(buffer)[:size], data, worker)
 
-    def _answer(self, message: memoryview, data: memoryview) -> None:
+    def _answer(self, message: memoryview, data: memoryview, worker: int) -> None:
         _, opcode, unique, nodeid, uid, _, tid, _, _ = protocol.HEADER.unpack_from(message)
-        body = message[protocol.HEADER.size :]
+        first_unique = unique & ~protocol.RESENT
+        caller = Caller(uid, tid, functools.partial(self._memory.note, worker, first_unique))
+        recorded_fid = self._recorded.get(first_unique) if unique != first_unique else None
+        request = Request(nodeid, caller, message[protocol.HEADER.size :], recorded_fid)
         payload: bytes | memoryview | None = b""
         code = 0
         try:
             if opcode == protocol.READ:
-                payload = self._read(body, Caller(uid, tid), data)
+                payload = self._read(request, data)
             else:
                 answer = self._answers.get(opcode)
                 if answer is None:
                     code = errno.ENOSYS
                 else:
-                    payload = answer(Request(nodeid, Caller(uid, tid), body))
+                    payload = answer(request)
         except OSError as error:
             code = error.errno or errno.EIO
         except Exception:  # noqa: BLE001  # A mistake of ours must not leave its caller waiting.
@@ -126,15 +150,21 @@ class KernelServer:
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 _log.error("a reply was not taken: %s", error.strerror)
 
-    def _read(self, body: memoryview, caller: Caller, data: memoryview) -> memoryview:
-        fid, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(body)
-        return data[: self._gate.read(fid, data[:size], offset, caller)]
+    def _read(self, request: Request, data: memoryview) -> memoryview:
+        fid, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(request.body)
+        is_recorded = request.recorded_fid is not None
+        length = self._gate.read(fid, data[:size], offset, request.caller, is_recorded=is_recorded)
+        return data[:length]
 
-    def _init(self, request: Request) -> bytes:
-        hello = protocol.parse_init(request.body)
-        if hello.major != protocol.MAJOR:
-            raise OSError(errno.EPROTO, f"FUSE protocol {hello.major} is not spoken here")
-        return protocol.pack_init(hello)
+    def _adopt(self) -> None:
+        """Take over what is open since before, as the daemon that died would have."""
+        for opened in self._nodes.list_opened():
+            opener = restore_process(opened.process)
+            try:
+                node = self._nodes.get(opened.nodeid)
+                self._gate.adopt(node, opened.flags, opened.uid, opened.fid, opener)
+            except OSError as error:
+                _log.error("handle %d is lost: %s", opened.fid, error.strerror)
 
     def _lookup(self, request: Request) -> bytes:
         name = bytes(request.body).split(b"\0", 1)[0]
@@ -166,30 +196,44 @@ class KernelServer:
 
     def _open(self, request: Request) -> bytes:
         flags, _ = protocol.OPEN_IN.unpack_from(request.body)
+        fid = request.recorded_fid
+        if fid is not None and self._nodes.find_opened(fid) is not None:
+            return protocol.OPEN_OUT.pack(fid, protocol.OPEN_FLAGS_STRICT, 0)
         node = self._nodes.get(request.nodeid)
         self._nodes.open(request.nodeid, request.caller)
         try:
-            handle = self._gate.open(node, flags, request.caller)
+            if fid:
+                opener = self._gate.find_process(request.caller)
+                handle = self._gate.adopt(node, flags, request.caller.uid, fid, opener)
+            else:
+                is_denied = fid is not None
+                handle = self._gate.open(node, flags, request.caller, is_recorded=is_denied)
         except BaseException:
             self._nodes.release(request.nodeid, request.caller.uid)
             raise
+        opened = Opened(handle.fid, request.nodeid, request.caller.uid, flags, handle.opener.fields)
+        self._nodes.keep_open(opened)
         return protocol.OPEN_OUT.pack(handle.fid, protocol.OPEN_FLAGS_STRICT, 0)
 
     def _release(self, request: Request) -> bytes:
         (fid,) = protocol.HANDLE_IN.unpack_from(request.body)
-        self._nodes.release(request.nodeid, self._gate.get_handle(fid).uid)
-        self._gate.release(fid)
+        opened = self._nodes.find_opened(fid)
+        if opened is not None:
+            self._nodes.release(request.nodeid, opened.uid)
+        is_recorded = request.recorded_fid is not None
+        self._gate.release(fid, request.caller.about_to, is_recorded=is_recorded)
+        self._nodes.close(fid)
         return b""
 
     def _opendir(self, request: Request) -> bytes:
         number = next(self._numbers)
-        self._listings[number] = []
         return protocol.OPEN_OUT.pack(number, 0, 0)
 
     def _readdir(self, request: Request) -> bytes:
         number, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(request.body)
         # One listing serves all pages of a scan: names cannot shift between two of them.
-        if offset == 0:
+        # A daemon that was started in the middle of one makes it anew, from a tree at rest.
+        if offset == 0 or number not in self._listings:
             node = self._nodes.get(request.nodeid)
             ino = self._tree.stat(node).ino
             dots = [Entry(b".", ino, stat.S_IFDIR), Entry(b"..", ino, stat.S_IFDIR)]

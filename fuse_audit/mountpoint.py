@@ -13,6 +13,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import time
 from typing import NamedTuple
 
 from nightingale_hub.errors import MountRefused
@@ -23,6 +24,7 @@ SOURCE = "nightingale"
 _HELPER = "fusermount3"
 _HELPER_LIMIT_S = 10
 _DEAD_MOUNTS = 8
+_DIES_WITHIN_S = 0.5
 
 # ref: https://man7.org/linux/man-pages/man2/mount.2.html and umount.2
 _RDONLY_NOSUID_NODEV_NOEXEC = 1 | 2 | 4 | 8
@@ -58,7 +60,7 @@ def open_mountpoint(path: str) -> Descriptor:
     It must be the directory itself: a link there could lead root's mount anywhere. Raises
     `MountRefused`.
     """
-    clear_dead(path)
+    _wait_dead(path)
     try:
         if not os.path.lexists(path):
             os.mkdir(path, 0o755)
@@ -77,6 +79,15 @@ def unmount(mounted: Mounted, path: str) -> None:
         _run_helper_unmount(path)
     else:
         _unmount_as_root(path)
+
+
+def _wait_dead(path: str) -> None:
+    """Clear what is dead at *path*; what dies just now, with its supervisor, is waited for."""
+    deadline = time.monotonic() + _DIES_WITHIN_S
+    clear_dead(path)
+    while os.path.ismount(path) and time.monotonic() < deadline:
+        time.sleep(0.02)
+        clear_dead(path)
 
 
 def clear_dead(path: str) -> None:

@@ -26,6 +26,10 @@ MUTATIONS = (
 MAJOR = 7
 MINOR = 41
 ROOT_ID = 1
+# A request that the kernel sends again, to whoever reads now, has this bit in its number.
+RESENT = 1 << 63
+# ref: https://github.com/torvalds/linux/blob/master/fs/fuse/dev.c, fuse_notify_resend
+_NOTIFY_RESEND = 7
 GETATTR_FH = 1
 # Direct I/O brings every read here; no flush is sent, for there is nothing to flush.
 OPEN_FLAGS_STRICT = 1 << 0 | 1 << 5
@@ -36,9 +40,11 @@ _PARALLEL_DIROPS = 1 << 18
 _MAX_PAGES = 1 << 22
 _INIT_EXT = 1 << 30
 _DIRECT_IO_ALLOW_MMAP = 1 << 36
+_PASSTHROUGH = 1 << 37
+_HAS_RESEND = 1 << 39
 _WANTED = (
     _ASYNC_READ | _AUTO_INVAL_DATA | _PARALLEL_DIROPS | _MAX_PAGES | _INIT_EXT
-    | _DIRECT_IO_ALLOW_MMAP
+    | _DIRECT_IO_ALLOW_MMAP | _HAS_RESEND
 )  # fmt: skip
 
 PAGE_BYTES = 4096
@@ -79,6 +85,11 @@ class Hello(NamedTuple):
     max_readahead: int
     flags: int
 
+    @property
+    def can_resend(self) -> bool:
+        """Whether a request that a dead daemon has left is sent again to the next one."""
+        return bool(self.flags & _HAS_RESEND)
+
 
 def parse_init(body: memoryview) -> Hello:
     """Return the kernel's offer; its flags are one number of 64 bits."""
@@ -96,6 +107,11 @@ def pack_init(hello: Hello) -> bytes:
         _BACKGROUND, _BACKGROUND * 3 // 4, _MAX_WRITE_BYTES, 1,
         MAX_READ_BYTES // PAGE_BYTES, 0, flags >> 32, 0, 0,
     )  # fmt: skip
+
+
+def pack_resend() -> bytes:
+    """Return the notice by which the kernel sends what is not answered again."""
+    return REPLY.pack(REPLY.size, _NOTIFY_RESEND, 0)
 
 
 def pack_attributes(found: Attributes, valid_s: int) -> bytes:

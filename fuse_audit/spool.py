@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from nightingale_hub.errors import MountRefused
 from nightingale_hub.fuse_audit.descriptor import Descriptor
@@ -25,6 +26,7 @@ ROTATE_AFTER_S = 60.0
 # Reads of files that are open already may go past the limit by this part of it: a reader is
 # refused a new file before it is refused the rest of an old one.
 _READ_ROOM = 4
+_DIES_WITHIN_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Spool:
             os.makedirs(directory, mode=0o700, exist_ok=True)
             os.chmod(directory, 0o700)
             self._directory = Descriptor(os.open(directory, os.O_RDONLY | os.O_DIRECTORY))
-            fcntl.flock(self._directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._directory)
         except BlockingIOError as error:
             raise MountRefused(f"spool {directory} is held by a running audit mount") from error
         except OSError as error:
@@ -65,11 +67,17 @@ class Spool:
         """The number that the next line gets."""
         return self._next_seq
 
-    def append(self, event: bytes, *, may_pass_limit: bool) -> None:
+    def append(
+        self,
+        event: bytes,
+        *,
+        may_pass_limit: bool,
+        about_to: Callable[[int], None] | None = None,
+    ) -> None:
         """Number *event* (a JSON object without its head), and write it. Raises `OSError`.
 
         With *may_pass_limit* a full spool takes the line as long as the room kept for reads
-        lasts.
+        lasts. *about_to* is told the line's number, before a byte of it is written.
         """
         with self._lock:
             if self._failure is not None:
@@ -78,6 +86,8 @@ class Spool:
             self._check_room(len(data), may_pass_limit)
             if self._size >= ROTATE_BYTES:
                 self._rotate()
+            if about_to is not None:
+                about_to(self._next_seq)
             try:
                 written = os.write(self._file.fd, data)
             except OSError:
@@ -183,6 +193,19 @@ class Spool:
                 is_old = time.monotonic() - self._begun_s > ROTATE_AFTER_S
                 if is_old and self._size and self._failure is None:
                     self._rotate()
+
+
+def _lock(directory: Descriptor) -> None:
+    """Lock *directory*; a daemon that has just been killed holds it for a moment yet."""
+    deadline = time.monotonic() + _DIES_WITHIN_S
+    while True:
+        try:
+            fcntl.flock(directory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _get_size(name: str, directory_fd: int) -> int:

@@ -15,11 +15,12 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from nightingale_hub.fuse_audit.configuration import Dataset
 from nightingale_hub.fuse_audit.descriptor import Descriptor
+from nightingale_hub.fuse_audit.source import open_sources
 
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK and O_NOCTTY matter only if a name turns into a fifo or a terminal between its stat
@@ -70,15 +71,20 @@ class Node:
 class Tree:
     """The served tree over the directories of *datasets*, which stay open for its life."""
 
-    def __init__(self, datasets: Sequence[Dataset], at_ns: int) -> None:
-        """Open each dataset's directory; the root's times are *at_ns*. Raises `OSError`."""
+    def __init__(
+        self,
+        datasets: Sequence[Dataset],
+        at_ns: int,
+        sources: Mapping[str, Descriptor] | None = None,
+    ) -> None:
+        """Serve each of *datasets*, from its directory in *sources* when that is open already.
+
+        The root's times are *at_ns*. Raises `MountRefused` for a directory that is not there.
+        """
         self.root = Node(None, b"", None)
         self._at_ns = at_ns
         self._datasets = {os.fsencode(dataset.name): dataset for dataset in datasets}
-        self._tops = {
-            dataset.name: Descriptor(os.open(dataset.path, _DIRECTORY_FLAGS))
-            for dataset in datasets
-        }
+        self._tops = dict(open_sources(datasets) if sources is None else sources)
         self._lock = threading.Lock()
         self._directories: OrderedDict[tuple[str, bytes], Descriptor] = OrderedDict()
         self._devices: dict[int, int] = {}

@@ -68,8 +68,32 @@ class AuditMount:
         return self.process.wait(LIMIT_S)
 
     def kill(self) -> None:
+        """Kill the supervisor; the daemon dies with it."""
+        daemon = self.find_daemon()
         self.process.kill()
         self.process.wait(LIMIT_S)
+        if daemon is not None:
+            assert select.select([daemon], [], [], LIMIT_S)[0], "the daemon outlived its supervisor"
+            os.close(daemon)
+
+    @property
+    def daemon_pid(self) -> int:
+        """The daemon's process, or that of libfuse, which has no supervisor."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(children.split()[0]) if children else self.process.pid
+
+    def find_daemon(self) -> int | None:
+        """Return a descriptor of the daemon's process, to be closed, if there is one."""
+        try:
+            return os.pidfd_open(self.daemon_pid)
+        except OSError:
+            return None
+
+    def kill_daemon(self) -> int:
+        """Kill the daemon alone, and return which process it was."""
+        pid = self.daemon_pid
+        os.kill(pid, signal.SIGKILL)
+        return pid
 
     def events(self, act: str | None = None) -> list[dict[str, Any]]:
         """Return the spool's events, all or of one kind, and check that their numbers go on."""

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from nightingale_hub.fuse_audit.configuration import DAEMON_UID
 from tests.audit_mount import DAEMON, LIMIT_S, AuditMount, audit_mount, fail_of, is_mounted
 
 
@@ -156,13 +157,28 @@ def test_a_second_daemon_on_the_same_spool_is_refused(mount, tmp_path):
     assert "held by a running audit mount" in refused.stderr
 
 
-def test_nobody_looks_into_the_daemon(tmp_path):
+def test_nobody_looks_into_the_daemon_or_its_supervisor(tmp_path):
     with audit_mount(tmp_path) as mount:
-        directory = Path(f"/proc/{mount.process.pid}")
-        assert os.stat(directory / "fd").st_uid == 0  # Not dumpable: it belongs to root alone.
-        if os.geteuid() == 0:
-            assert "NoNewPrivs:\t1" in (directory / "status").read_text()
-        assert "Umask:\t0077" in (directory / "status").read_text()
+        for pid in (mount.process.pid, mount.daemon_pid):
+            directory = Path(f"/proc/{pid}")
+            assert os.stat(directory / "fd").st_uid == 0  # Not dumpable: it belongs to root alone.
+            status = (directory / "status").read_text()
+            if os.geteuid() == 0 or pid == mount.daemon_pid:
+                assert "NoNewPrivs:\t1" in status
+            assert "Umask:\t0077" in status
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_the_daemon_has_a_user_of_its_own_and_two_of_roots_rights(tmp_path):
+    with audit_mount(tmp_path) as mount:
+        lines = Path(f"/proc/{mount.daemon_pid}/status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+        assert status["Uid"].split() == status["Gid"].split() == [str(DAEMON_UID)] * 4
+        assert status["Groups"].strip() == ""
+        rights = {"CapPrm", "CapEff", "CapBnd"}
+        # CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE.
+        assert {int(status[name], 16) for name in rights} == {1 << 2 | 1 << 19}
+        assert {int(status[name], 16) for name in ("CapInh", "CapAmb")} == {0}
 
 
 def test_a_mount_that_another_takes_away_ends_the_daemon_with_a_reason(tmp_path):
