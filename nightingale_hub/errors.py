@@ -23,6 +23,12 @@ class BadInput(NightingaleError):
     exit_code = 2
 
 
+class BadSeal(BadInput):
+    """A batch of audit records is not sealed by the key of its stream; nothing was changed."""
+
+    code = "bad_seal"
+
+
 class NoOffer(BadInput):
     """No cloud here sells the size that was asked for."""
 
@@ -34,6 +40,14 @@ class TooLarge(BadInput):
 
     code = "too_large"
     status = 413
+
+
+class TooMany(NightingaleError):
+    """More comes at once than is taken; the same call may work in a moment."""
+
+    code = "too_many"
+    status = 429
+    exit_code = 6
 
 
 class NotAllowed(NightingaleError):

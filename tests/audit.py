@@ -5,7 +5,7 @@ import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application
 
+from nightingale_hub.audit_chain import Seal, Signer, begin
 from nightingale_hub.auth import sha256_hex
 from nightingale_hub.database import Database
 from nightingale_hub.lease import take_lease
@@ -24,6 +25,7 @@ from nightingale_hub.services.audit import service
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.audit import audit_batch, audit_event
 from nightingale_hub.tables.instances import instance
+from nightingale_hub.tables.log import finding
 
 CONSOLE = {"Authorization": "Bearer the-console"}
 AT_US = 1_795_000_000_000_000
@@ -42,16 +44,29 @@ class HubThatKnowsTokens:
 
 @dataclass(frozen=True)
 class Sender:
-    """An instance that may send, and one stream of it."""
+    """An instance that may send, and one stream of it; *chains* by the line that each is behind."""
 
     instance_id: str
     owner: str
     credential: str
     boot_id: str
+    signer: Signer = field(default_factory=lambda: Signer(secrets.token_bytes(32)))
+    chains: dict[int, str] = field(default_factory=dict)
 
     @property
     def stream_id(self) -> str:
         return f"{self.instance_id}:{self.boot_id}"
+
+    def seal(self, first_seq: int, lines: Iterable[bytes]) -> Seal:
+        """Seal *lines* behind what was sealed before them, if anything was."""
+        self.chains.setdefault(0, begin(self.stream_id, self.signer.public_key))
+        prev_chain = self.chains.get(first_seq - 1, "0" * 64)
+        return self.signer.seal(prev_chain, first_seq, lines)
+
+    @property
+    def announcement(self) -> dict[str, object]:
+        signature = self.signer.sign_open(self.stream_id)
+        return {"v": 1, "public_key": self.signer.public_key, "signature": signature}
 
 
 def add_instance(database: Database, owner: str = "alice", actual: str = "running") -> Sender:
@@ -111,19 +126,40 @@ class AuditClient:
     async def send(
         self, sender: Sender, first_seq: int, lines: list[bytes], **changes: Any
     ) -> httpx.Response:
+        if not sender.chains:
+            opened = await self.open(sender)
+            assert opened.status_code == 200, opened.text
+        seal = changes.pop("seal", None) or sender.seal(first_seq, lines)
         headers = {
             "Authorization": f"Bearer {sender.credential}",
             "Content-Type": "application/x-ndjson",
             "Content-Encoding": "zstd",
             "X-First-Seq": str(first_seq),
             "X-Last-Seq": str(first_seq + len(lines) - 1),
+            "X-Prev-Chain": seal.prev_chain,
+            "X-Chain": seal.chain,
+            "X-Root": seal.root,
+            "X-Signature": seal.signature,
         } | changes.pop("headers", {})
         content = changes.pop("content", None) or pack(lines)
         stream_id = changes.pop("stream_id", sender.stream_id)
         assert not changes
-        return await self.http.post(
+        response = await self.http.post(
             f"api/streams/{stream_id}/batches", content=content, headers=headers
         )
+        if response.status_code == 200 and response.json()["ack"] == seal.last_seq:
+            sender.chains[seal.last_seq] = seal.chain
+        return response
+
+    async def open(self, sender: Sender, **changes: object) -> httpx.Response:
+        response = await self.http.post(
+            f"api/streams/{sender.stream_id}/open",
+            json=sender.announcement | changes,
+            headers={"Authorization": f"Bearer {sender.credential}"},
+        )
+        if response.status_code == 200:
+            sender.chains.setdefault(0, begin(sender.stream_id, sender.signer.public_key))
+        return response
 
     async def ask(self, route: str, **query: object) -> Any:
         response = await self.http.get(f"api/{route}", params=query, headers=CONSOLE)  # type: ignore[arg-type]  # every value is text or a number
@@ -197,6 +233,13 @@ def list_sent(last_seq: int) -> list[tuple[int, str]]:
 def count_batches(database: Database) -> int:
     with database.read() as conn:
         return int(conn.execute(select(func.count()).select_from(audit_batch)).scalar_one())
+
+
+def list_findings(database: Database) -> list[tuple[str, str, str, dict[str, Any]]]:
+    """Kind, severity, subject and evidence of each finding, in order."""
+    with database.read() as conn:
+        rows = conn.execute(select(finding).order_by(finding.c.id)).all()
+    return [(row.kind, row.severity, row.subject, json.loads(row.evidence)) for row in rows]
 
 
 async def _repeat(loop: Loop) -> None:

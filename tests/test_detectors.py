@@ -10,6 +10,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nightingale_hub.audit_chain import Signer, begin
 from nightingale_hub.services.audit.batch import Batch as Sent
 from nightingale_hub.services.audit.batch import hash_lines
 from nightingale_hub.services.audit.detect import backtest, counts
@@ -188,12 +189,16 @@ def test_rules_are_run_over_stored_segments(tmp_path, capsys):
     _, sessions, _, _ = make(1)
     segments = Segments(tmp_path / "a" / "b" / "segments", epoch=1)
     events = [event for session in sessions for event in session]
+    signer = Signer(b"k" * 32)
+    chain = begin("i-1:b-1", signer.public_key)
     for start in range(0, len(events), 500):
         part = events[start : start + 500]
         lines = b"".join(msgspec.json.encode(event) + b"\n" for event in part)
+        seal = signer.seal(chain, part[0].seq, lines[:-1].split(b"\n"))
+        chain = seal.chain
         sent = Sent(
             "i-1:b-1", "i-1", "mallory", part[0].seq, part[-1].seq, hash_lines(lines),
-            zstandard.compress(lines),
+            zstandard.compress(lines), seal, signer.public_key, start // 500 + 1,
         )  # fmt: skip
         segments.append([encode(sent, part[-1].ts)])
     segments.close()

@@ -25,6 +25,10 @@ audit_stream = Table(
     Column("owner", Text, nullable=False),
     Column("opened_us", BigInteger, nullable=False),
     Column("last_seq", BigInteger, nullable=False),  # highest contiguous, durable
+    Column("public_key", Text),  # Ed25519, hex; with the chain behind `last_seq`
+    Column("chain", Text),
+    Column("seen_us", BigInteger),  # the last batch came
+    Column("ended_us", BigInteger),  # its end has a leaf; NULL while more may come
 )
 audit_batch = Table(
     "audit_batch",
@@ -38,6 +42,11 @@ audit_batch = Table(
     Column("length", BigInteger, nullable=False),
     Column("received_us", BigInteger, nullable=False),
     Column("is_indexed", Boolean, nullable=False, server_default=false()),
+    Column("number", BigInteger, nullable=False, unique=True),  # in which they became durable
+    Column("prev_chain", Text),
+    Column("chain", Text),
+    Column("root", Text),
+    Column("signature", Text),
     Index(None, "is_indexed"),
 )
 audit_event = Table(
@@ -59,6 +68,15 @@ audit_event = Table(
     Column("executable", Text, nullable=False),
     Column("errno", Integer, nullable=False),
     Index(None, "owner", "at_us"),
+)
+# Whose batches are refused from now on, whatever credential they have.
+audit_revocation = Table(
+    "audit_revocation",
+    metadata,
+    Column("instance_id", Text, ForeignKey("instance.id"), primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
 )
 # A path may be longer than what PostgreSQL lets an index entry be.
 Index(

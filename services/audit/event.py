@@ -58,8 +58,11 @@ def split_lines(lines: bytes) -> list[bytes]:
     return lines[:-1].split(b"\n")
 
 
-def check_lines(lines: bytes, owner: str, first_seq: int, last_seq: int) -> None:
-    """Raise `BadInput`, with the line's number, unless each line is *owner*'s and is next."""
+def check_lines(lines: bytes, owner: str, first_seq: int, last_seq: int) -> list[bytes]:
+    """Return each line without its newline, once each is known to be *owner*'s and next.
+
+    Raises `BadInput` with the number of the first line that is not.
+    """
     if not lines.endswith(b"\n"):
         raise BadInput("the last line of the batch does not end; send whole lines")
     found = split_lines(lines)
@@ -82,3 +85,4 @@ def check_lines(lines: bytes, owner: str, first_seq: int, last_seq: int) -> None
             raise BadInput(f"line {number}: ino is no inode number")
         if may_hold_nul and "\0" in event.ds + event.path + event.exe:
             raise BadInput(f"line {number}: a name holds NUL, which no file name can")
+    return found

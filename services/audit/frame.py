@@ -1,9 +1,10 @@
 """A frame: one batch as it lies in a segment file, complete enough to rebuild every row from.
 
-    magic "NHA1" | crc32 of all that follows | length of header | length of payload
+    magic "NHA2" | crc32 of all that follows | length of header | length of payload
     (4 bytes each, big endian)
     header: JSON {"stream_id", "instance_id", "owner", "first_seq", "last_seq", "sha256",
-                  "received_us"}
+                  "received_us", "number", "public_key", "prev_chain", "chain", "root",
+                  "signature"}
     payload: the lines, compressed with zstd
 
 This module knows bytes, not files.
@@ -16,7 +17,7 @@ import msgspec
 
 from nightingale_hub.services.audit.batch import Batch
 
-MAGIC = b"NHA1"
+MAGIC = b"NHA2"
 PREFIX = struct.Struct(">4sIII")
 # A payload is at most what a batch unpacks to and the little that zstd adds.
 MAX_HEADER_BYTES = 64 << 10
@@ -37,6 +38,12 @@ class Header(msgspec.Struct, frozen=True):
     last_seq: int
     sha256: str
     received_us: int
+    number: int
+    public_key: str
+    prev_chain: str
+    chain: str
+    root: str
+    signature: str
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -57,6 +64,12 @@ def encode(batch: Batch, received_us: int) -> bytes:
             last_seq=batch.last_seq,
             sha256=batch.sha256,
             received_us=received_us,
+            number=batch.number,
+            public_key=batch.public_key,
+            prev_chain=batch.seal.prev_chain,
+            chain=batch.seal.chain,
+            root=batch.seal.root,
+            signature=batch.seal.signature,
         )
     )
     lengths = struct.pack(">II", len(header), len(batch.payload))

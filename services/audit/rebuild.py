@@ -1,8 +1,8 @@
 """Makes the rows of every batch anew from the segment files alone.
 
 A file may hold frames whose commit failed: they were never acknowledged, and the lines came
-again. A frame is only ever written where the acknowledged lines ended, so one that starts at
-line n proves that no earlier frame from n on was committed, and takes their place.
+again. A number is only ever given again when the batch that had it was not committed, so a frame
+numbered n proves that no earlier frame from n on was, and takes their place.
 """
 
 import logging
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from nightingale_hub.audit_chain import begin
 from nightingale_hub.services.audit.frame import Header
 from nightingale_hub.services.audit.segments import Place, list_files, scan
 from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
@@ -23,24 +24,21 @@ Stored = tuple[Header, Place]
 def replay(directory: Path) -> dict[str, list[Stored]]:
     """Return the batches of each stream that the segment files hold, contiguous from 1."""
     streams: dict[str, list[Stored]] = {}
-    for name in list_files(directory):
-        for place, frame in scan(directory, name):
-            header = frame.header
-            stored = streams.setdefault(header.stream_id, [])
-            while stored and stored[-1][0].first_seq >= header.first_seq:
-                stored.pop()
-            last_seq = stored[-1][0].last_seq if stored else 0
-            if header.first_seq == last_seq + 1:
-                stored.append((header, place))
-            else:
-                log.critical(
-                    "audit stream %s: lines %d to %d are lost, so %s at %d is left out",
-                    header.stream_id,
-                    last_seq + 1,
-                    header.first_seq - 1,
-                    name,
-                    place.position,
-                )
+    for header, place in _list_committed(directory):
+        stored = streams.setdefault(header.stream_id, [])
+        last_seq = stored[-1][0].last_seq if stored else 0
+        chain = stored[-1][0].chain if stored else begin(header.stream_id, header.public_key)
+        if header.first_seq == last_seq + 1 and header.prev_chain == chain:
+            stored.append((header, place))
+        else:
+            log.critical(
+                "audit stream %s: lines %d to %d are lost, so %s at %d is left out",
+                header.stream_id,
+                last_seq + 1,
+                header.first_seq - 1,
+                place.file,
+                place.position,
+            )
     return {stream_id: stored for stream_id, stored in streams.items() if stored}
 
 
@@ -69,15 +67,26 @@ def rebuild(conn: Connection, directory: Path) -> list[str]:
                     owner=first.owner,
                     opened_us=first.received_us,
                     last_seq=0,
+                    public_key=first.public_key,
                 )
             )
         conn.execute(
             update(audit_stream)
             .where(audit_stream.c.id == stream_id)
-            .values(last_seq=last.last_seq)
+            .values(last_seq=last.last_seq, chain=last.chain, seen_us=last.received_us)
         )
         _insert_batches(conn, stored)
     return left_out
+
+
+def _list_committed(directory: Path) -> list[Stored]:
+    committed: list[Stored] = []
+    for name in list_files(directory):
+        for place, frame in scan(directory, name):
+            while committed and committed[-1][0].number >= frame.header.number:
+                committed.pop()
+            committed.append((frame.header, place))
+    return committed
 
 
 def _insert_batches(conn: Connection, stored: Iterable[Stored]) -> None:
@@ -93,6 +102,11 @@ def _insert_batches(conn: Connection, stored: Iterable[Stored]) -> None:
                 "position": place.position,
                 "length": place.length,
                 "received_us": header.received_us,
+                "number": header.number,
+                "prev_chain": header.prev_chain,
+                "chain": header.chain,
+                "root": header.root,
+                "signature": header.signature,
             }
             for header, place in stored
         ],

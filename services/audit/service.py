@@ -5,7 +5,7 @@ import asyncio
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.audit.api import ReadsHandler, StreamHandler, SummaryHandler
 from nightingale_hub.services.audit.index import Index
-from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler
+from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
 from nightingale_hub.services.audit.segments import Segments
 from nightingale_hub.services.audit.writer import Writer
 
@@ -25,6 +25,7 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
     intake = {"writer": writer, "decoding": asyncio.Semaphore(DECODERS)}
     return Service(
         routes=[
+            (r"api/streams/([^/]+)/open", OpenHandler, {}),
             (r"api/streams/([^/]+)/batches", BatchHandler, intake),
             (r"api/streams/([^/]+)", StreamHandler, {}),
             (r"api/reads", ReadsHandler, {}),

@@ -7,26 +7,22 @@ in between, the sender sends again: a frame without a row does not count.
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from nightingale_hub.clock import now_us
-from nightingale_hub.errors import Unavailable
+from nightingale_hub.errors import TooMany, Unavailable
 from nightingale_hub.service import Context
 from nightingale_hub.services.audit import frame, stream
 from nightingale_hub.services.audit.batch import Batch
-from nightingale_hub.services.audit.frame import DamagedFrame
 from nightingale_hub.services.audit.segments import Place, Segments
-from nightingale_hub.services.audit.stream import Ack, Contradiction, Gap
+from nightingale_hub.services.audit.stream import Ack, Answer
 
 log = logging.getLogger("nightingale")
 MAX_QUEUED = 256
 MAX_QUEUED_BYTES = 64 << 20
 MAX_GROUP_BYTES = 16 << 20
-
-Answer = Ack | Gap | Contradiction
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,15 +46,19 @@ class Writer:
 
     async def store(self, batch: Batch) -> Answer:
         """Return what became of *batch* once that is durable; raises `Unavailable`."""
-        if self._is_stopped:
-            raise Unavailable("the audit service is stopping; send the batch again in a second")
-        queued_bytes = sum(len(each.batch.payload) for each in self._queue)
-        if len(self._queue) >= MAX_QUEUED or queued_bytes >= MAX_QUEUED_BYTES:
-            raise Unavailable("the audit service is busy; send the batch again in a second")
+        self.ensure_room()
         waiting = Waiting(batch, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._arrived.set()
         return await waiting.answer
+
+    def ensure_room(self) -> None:
+        """Raise `TooMany` while the queue is full, `Unavailable` once the service stops."""
+        if self._is_stopped:
+            raise Unavailable("the audit service is stopping; send the batch again in a second")
+        queued_bytes = sum(len(each.batch.payload) for each in self._queue)
+        if len(self._queue) >= MAX_QUEUED or queued_bytes >= MAX_QUEUED_BYTES:
+            raise TooMany("the audit service has enough to do; send the batch again in a second")
 
     async def step(self) -> None:
         """Wait for batches, make one group of them durable and answer their senders."""
@@ -90,27 +90,21 @@ class Writer:
         await self.context.write(lambda conn: stream.record(conn, written, at_us))
 
     async def _store_group(self, group: Sequence[Waiting]) -> None:
-        settled = await self.context.read(lambda conn: self._settle(conn, group))
+        settled, newest = await self.context.read(
+            lambda conn: (
+                [stream.settle(conn, waiting.batch) for waiting in group],
+                stream.get_newest_number(conn),
+            )
+        )
         fresh = [part for part in settled if isinstance(part, Batch)]
+        fresh = [replace(part, number=number) for number, part in enumerate(fresh, newest + 1)]
         if fresh:
             at_us = now_us()
             places = await self.append(fresh, at_us)
             await self.record(list(zip(fresh, places, strict=True)), at_us)
         for waiting, part in zip(group, settled, strict=True):
-            if part is None or waiting.answer.done():
-                continue
-            waiting.answer.set_result(Ack(part.last_seq) if isinstance(part, Batch) else part)
-
-    def _settle(self, conn: Connection, group: Sequence[Waiting]) -> list[Answer | Batch | None]:
-        settled: list[Answer | Batch | None] = []
-        for waiting in group:
-            try:
-                settled.append(stream.settle(conn, self.segments, waiting.batch))
-            except DamagedFrame as error:
-                # Without the stored lines nobody can tell whether these are the same.
-                log.critical("audit stream %s: %s", waiting.batch.stream_id, error)
-                settled.append(None)
-        return settled
+            if not waiting.answer.done():
+                waiting.answer.set_result(Ack(part.last_seq) if isinstance(part, Batch) else part)
 
     def _take_group(self) -> list[Waiting]:
         # One batch of a stream at a time: the next is settled against what this one stores.
