@@ -12,7 +12,7 @@ from traitlets.config import Config
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.ports import find_free_ports
 from nightingale_hub.proxy import find_proxy_command
-from nightingale_hub.settings import SERVICES, NightingaleHub
+from nightingale_hub.settings import SERVICES, SLOT_NAME, NightingaleHub
 
 SCOPES = {
     "custom:nightingale:instance:read": {"description": "See an instance, its cost and its reads"},
@@ -55,7 +55,7 @@ def configure(c: Any) -> NightingaleHub:
     # A server that was starting waits for the supervisor, which the hub starts after this check.
     hub.init_spawners_timeout = _given(hub, "init_spawners_timeout", 1)
     hub.custom_scopes = {**_given(hub, "custom_scopes", {}), **SCOPES}
-    _extend(hub, "services", [_service(name, settings) for name in SERVICES])
+    _extend(hub, "services", _list_services(settings))
     _extend(hub, "load_roles", _roles())
     proxy = find_proxy_command()
     if proxy is not None and "command" not in c.ConfigurableHTTPProxy:
@@ -70,6 +70,22 @@ def configure(c: Any) -> NightingaleHub:
         "custom:nightingale:instance:stop!server",
     ]
     return settings
+
+
+def _list_services(settings: NightingaleHub) -> list[dict[str, Any]]:
+    if settings.supervisors > 1 and settings.db_url.startswith("sqlite"):
+        raise ConfigError(
+            f"c.NightingaleHub.supervisors is {settings.supervisors}; more than one needs "
+            "c.NightingaleHub.db_url to be a PostgreSQL database"
+        )
+    services = [_service(name, settings) for name in SERVICES]
+    for number in range(2, settings.supervisors + 1):
+        further = _service("supervisor", settings)
+        del further["url"]  # the first one answers for all
+        further["name"] = f"supervisor-{number}"
+        further["environment"] = {**further["environment"], SLOT_NAME: str(number)}
+        services.append(further)
+    return services
 
 
 def _service(name: str, settings: NightingaleHub) -> dict[str, Any]:

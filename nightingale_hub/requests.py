@@ -83,13 +83,18 @@ def list_open(conn: Connection, limit: int = 100) -> list[Row[Any]]:
     """Return the requests that nobody has taken up, oldest first."""
     return list(
         conn.execute(
-            select(request)
-            .where(request.c.done_us.is_(None))
-            .order_by(request.c.id)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
+            select(request).where(request.c.done_us.is_(None)).order_by(request.c.id).limit(limit)
         )
     )
+
+
+def claim(conn: Connection, request_id: int) -> Row[Any] | None:
+    """Return a request that is still open, held until the transaction ends; else None."""
+    return conn.execute(
+        select(request)
+        .where(request.c.id == request_id, request.c.done_us.is_(None))
+        .with_for_update(skip_locked=True)
+    ).one_or_none()
 
 
 def close(conn: Connection, request_id: int, at_us: int, outcome: str) -> None:

@@ -27,7 +27,7 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
 from nightingale_hub.errors import NightingaleError
 from nightingale_hub.lease import StaleLease, check_lease, take_lease
-from nightingale_hub.settings import NightingaleHub
+from nightingale_hub.settings import SLOT_NAME, NightingaleHub
 
 log = logging.getLogger("nightingale")
 BIND_FOR_S = 15.0
@@ -46,11 +46,17 @@ class Context:
     settings: NightingaleHub
     db: Database
     epoch: int
+    slot: str = ""  # which of several processes of this service; each slot has one at a time
 
     @property
     def prefix(self) -> str:
         """The path under which the service answers."""
         return self.settings.service_prefix(self.service)
+
+    @property
+    def lease_name(self) -> str:
+        """What this process has the lease of: the service, or its slot of it."""
+        return name_lease(self.service, self.slot)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Return `work(conn)` from a read transaction, off the event loop."""
@@ -68,7 +74,7 @@ class Context:
         """
 
         def fenced(conn: Connection) -> T:
-            check_lease(conn, self.service, self.epoch)
+            check_lease(conn, self.lease_name, self.epoch)
             return work(conn)
 
         return await asyncio.to_thread(self.db.transact, fenced)
@@ -169,14 +175,16 @@ async def _take_over(
 ) -> Context | None:
     # A service that dies while the hub starts ends the hub, so an absent database is waited for.
     holder = f"{socket.gethostname()}:{os.getpid()}"
+    slot = os.environ.get(SLOT_NAME, "")
     pause_s = 0.2
     while not stopping.is_set():
         try:
             await asyncio.to_thread(db.upgrade)
             epoch = await asyncio.to_thread(
-                db.transact, lambda conn: take_lease(conn, name, holder, now_us())
+                db.transact,
+                lambda conn: take_lease(conn, name_lease(name, slot), holder, now_us()),
             )
-            return Context(name, settings, db, epoch)
+            return Context(name, settings, db, epoch, slot)
         except (SQLAlchemyError, NightingaleError):
             log.exception("the database is not ready; trying again in %.1f s", pause_s)
         try:
@@ -187,6 +195,8 @@ async def _take_over(
 
 
 async def _bind() -> list[socket.socket]:
+    if "JUPYTERHUB_SERVICE_URL" not in os.environ:
+        return []  # a further process of a service has its loops only
     url = urlsplit(os.environ["JUPYTERHUB_SERVICE_URL"])
     assert url.port is not None
     deadline = asyncio.get_running_loop().time() + BIND_FOR_S
@@ -204,7 +214,7 @@ async def _check(context: Context, parent: int) -> None:
     # Compared: whoever starts a service may itself be process 1, in a container or by systemd.
     if os.getppid() != parent:
         raise StaleLease("whoever started this service is gone")
-    await context.read(lambda conn: check_lease(conn, context.service, context.epoch))
+    await context.read(lambda conn: check_lease(conn, context.lease_name, context.epoch))
 
 
 async def _repeat(loop: Loop) -> None:
@@ -219,6 +229,11 @@ async def _repeat(loop: Loop) -> None:
             log.exception("loop %s failed", loop.name)
             backoff_s = min(max(backoff_s, 0.1) * 2, MAX_BACKOFF_S)
         await asyncio.sleep(backoff_s)
+
+
+def name_lease(service: str, slot: str) -> str:
+    """Return the lease that the process in *slot* of *service* takes."""
+    return f"{service}:{slot}" if slot else service
 
 
 def die_with_parent() -> None:

@@ -18,6 +18,7 @@ from nightingale_hub.errors import ConfigError
 from nightingale_hub.quotas import parse_quotas
 
 ENVIRONMENT_NAME = "NIGHTINGALE_SETTINGS"
+SLOT_NAME = "NIGHTINGALE_SLOT"  # of a further process of one service
 _HUB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SERVICES = ("supervisor", "metering", "billing", "audit", "console")
 
@@ -97,6 +98,15 @@ class NightingaleHub(Configurable):
         value_trait=Integer(),
         key_trait=Unicode(),
         help="Loopback port per service. Default: a free one each time the hub starts.",
+    ).tag(config=True)
+
+    supervisors = Integer(
+        1,
+        min=1,
+        max=16,
+        help="How many supervisor processes the hub starts; more than one needs PostgreSQL. "
+        "Larger: more instances are launched at a time, and another goes on at once when one dies; "
+        "smaller: less memory. Default: 1.",
     ).tag(config=True)
 
     @default("db_url")

@@ -21,6 +21,8 @@ from nightingale_hub.instances import (
 from nightingale_hub.launch import Launch, create
 from nightingale_hub.money import format_rate
 from nightingale_hub.offers import Size, find_offer
+from nightingale_hub.quotas import Quota, find_quota
+from nightingale_hub.row_lease import this_machine
 from nightingale_hub.secrets_at_rest import encrypt
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.spawner.record import Record
@@ -39,16 +41,22 @@ class Server:
     record: Record
     owner: str
     name: str
+    groups: tuple[str, ...] = ()  # the owner's in the hub
 
     async def find_instance(self) -> Row[Any] | None:
         """Return its instance that is not gone, or None; raises `Unavailable`."""
         return await self.record.read(lambda conn: find_current(conn, self.owner, self.name))
 
+    def find_quota(self) -> Quota:
+        """Return what its owner may have."""
+        return find_quota(self.settings.quotas, self.owner, self.groups)
+
     async def ask(self, size: Size, secret: dict[str, Any], base_url: str) -> str:
         """Write down that an instance of *size* is wanted and return its id.
 
         *secret* is what its server is started with. Costs money from the moment it is ready.
-        Raises `NoOffer`, `Conflict` while the last instance is not gone, `Unavailable`.
+        Raises `NoOffer`, `Conflict` while the last instance is not gone, `OverQuota`,
+        `NotAllowed` in quarantine, `Unavailable`.
         """
         sealed = encrypt(self.settings.secret_key(), secret)
         at_us = now_us()
@@ -56,7 +64,17 @@ class Server:
         def write(conn: Connection) -> str:
             cloud, region = self.settings.cloud, self.settings.region
             offer = find_offer(conn, cloud, region, size, at_us)
-            launch = Launch(self.owner, self.name, offer, sealed, base_url)
+            launch = Launch(
+                self.owner,
+                self.name,
+                offer,
+                sealed,
+                base_url,
+                self.groups,
+                # Its processes are here; in a cloud any machine will do.
+                machine=this_machine() if cloud == "local" else None,
+                quota=self.find_quota(),
+            )
             instance_id = create(conn, launch, at_us)
             rate = format_rate(offer.nano_usd_per_hour)
             add_progress(conn, instance_id, at_us, f"Asked for {size} at {rate}")

@@ -7,6 +7,7 @@ a hub that dies at any line leaves an instance that is known.
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from jupyterhub import orm
@@ -87,6 +88,12 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
         settings = NightingaleHub.from_dict(dict(self.hub_settings))
         return Server(settings, Record(settings.db_url), self.user.name, self.name)
 
+    @property
+    def asking_server(self) -> Server:
+        """This server with its owner's groups, which quotas may name."""
+        groups = tuple(sorted(group.name for group in self.user.groups))
+        return replace(self.hub_server, groups=groups)
+
     async def render_options(self) -> str:
         """Return the form: every size with its price, and the datasets; reads the database."""
         server, at_us = self.hub_server, now_us()
@@ -116,10 +123,11 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
 
     async def check_options(self, options: object) -> None:
         """Raise `LaunchRefused` unless *options*, from whatever way in, can be had now."""
-        server, at_us = self.hub_server, now_us()
+        server, at_us = self.asking_server, now_us()
         cloud, region = server.settings.cloud, server.settings.region
         try:
             size = parse_options(options)
+            server.find_quota().check_size(size)
             await server.record.read(lambda conn: find_offer(conn, cloud, region, size, at_us))
         except NightingaleError as error:
             raise LaunchRefused.from_error(error) from error
@@ -129,7 +137,7 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
 
         Costs money from then on. Raises `LaunchRefused` with what its owner can do.
         """
-        server = self.hub_server
+        server = self.asking_server
         self.instance_id = ""
         # Saved before anything exists: a hub that is killed here withdraws the token later.
         self._save_token_hash()

@@ -27,6 +27,7 @@ from nightingale_hub.ports import find_free_ports
 from nightingale_hub.processes import Identity, list_marked
 from nightingale_hub.requests import Kind, Request, ask
 from nightingale_hub.secrets_at_rest import encrypt
+from nightingale_hub.service import Loop
 from nightingale_hub.services.supervisor.service import make
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.instances import terraform_run
@@ -218,19 +219,19 @@ async def supervising(fleet: Fleet) -> AsyncIterator[None]:
     one = serving("supervisor", fleet.database, make, fleet.settings, fleet.port)
     async with one as (client, service):
         fleet.client = client
-        [loop] = service.loops
 
-        async def run() -> None:
+        async def run(loop: Loop) -> None:
             while True:
                 await loop.step()
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(min(loop.pause_s, 0.5))
 
-        task = asyncio.create_task(run())
+        tasks = [asyncio.create_task(run(each)) for each in service.loops]
         try:
             yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager

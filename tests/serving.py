@@ -13,7 +13,7 @@ from tornado.web import Application
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
 from nightingale_hub.lease import take_lease
-from nightingale_hub.service import Context, Service
+from nightingale_hub.service import Context, Service, name_lease
 from nightingale_hub.settings import NightingaleHub
 
 TOKENS = {
@@ -44,11 +44,12 @@ class Client:
 
 
 def make_context(
-    service: str, database: Database, settings: NightingaleHub | None = None
+    service: str, database: Database, settings: NightingaleHub | None = None, slot: str = ""
 ) -> Context:
-    """Return the context of a process of *service* that has just taken the lease."""
-    epoch = database.transact(lambda conn: take_lease(conn, service, "test", now_us()))
-    return Context(service, settings or NightingaleHub(), database, epoch)
+    """Return the context of a process of *service* that has just taken the lease of its *slot*."""
+    name = name_lease(service, slot)
+    epoch = database.transact(lambda conn: take_lease(conn, name, "test", now_us()))
+    return Context(service, settings or NightingaleHub(), database, epoch, slot)
 
 
 @asynccontextmanager

@@ -262,11 +262,10 @@ async def test_a_supervisor_that_was_replaced_writes_nothing(fleet):
     key = fleet.ask()
     old = Supervisor(make_context("supervisor", fleet.database, fleet.settings))
     make_context("supervisor", fleet.database, fleet.settings)
-    await old.step()
-    await old.settle()
-    assert fleet.get(key).actual == "requested"
     with pytest.raises(StaleLease):
-        await old._context.write(lambda conn: None)
+        await old.step()
+    await old.settle()
+    assert (fleet.get(key).actual, fleet.get(key).lease_holder) == ("requested", None)
 
 
 async def test_a_server_that_never_answers_is_given_up(fleet):

@@ -13,7 +13,7 @@ from nightingale_hub.instances import ENDED, Cause, add_progress, get, want_stop
 from nightingale_hub.offers import Size
 from nightingale_hub.quarantine import begin_quarantine, end_quarantine
 from nightingale_hub.quotas import find_quota
-from nightingale_hub.requests import Kind, Request, close, list_open, parse_request
+from nightingale_hub.requests import Kind, Request, claim, close, list_open, parse_request
 from nightingale_hub.resizing import Plan, ask_resize, plan_resize
 from nightingale_hub.service import Context
 from nightingale_hub.settings import NightingaleHub
@@ -37,7 +37,7 @@ def take_up(conn: Connection, settings: NightingaleHub, request_id: int, at_us: 
 
     What may not be done is its outcome too: it changes nothing, and the reason is written down.
     """
-    row = next((each for each in list_open(conn) if each.id == request_id), None)
+    row = claim(conn, request_id)
     if row is None:
         return
     try:

@@ -1,5 +1,6 @@
 """The supervisor service put together: its routes and its one loop."""
 
+from nightingale_hub.row_lease import LEASE_S
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.supervisor.api import (
     BootstrapHandler,
@@ -26,6 +27,9 @@ def make(context: Context) -> Service:
             (r"api/bootstrap", BootstrapHandler, {}),
             (r"api/instances/([^/]+)/stop", StopHandler, {"hub": hub}),
         ],
-        loops=[Loop("supervisor", STEP_PAUSE_S, supervisor.step)],
+        loops=[
+            Loop("supervisor", STEP_PAUSE_S, supervisor.step),
+            Loop("leases", LEASE_S / 5, supervisor.extend),
+        ],
         on_stop=stop,
     )

@@ -7,8 +7,10 @@ is remembered between two steps, so this process may die at any line and its suc
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +28,16 @@ from nightingale_hub.instances import (
     want_stopped,
 )
 from nightingale_hub.lease import StaleLease
+from nightingale_hub.row_lease import (
+    Holder,
+    Lease,
+    LostRow,
+    check,
+    claim,
+    extend,
+    give_up_all,
+    this_machine,
+)
 from nightingale_hub.service import Context
 from nightingale_hub.services.supervisor.asked import take_up_all
 from nightingale_hub.services.supervisor.launch import booting, launching, requested
@@ -36,8 +48,12 @@ from nightingale_hub.services.supervisor.work import Work
 
 log = logging.getLogger("nightingale")
 OUR_FAULT_PAUSE_S = 5.0
+# How many instances one process works on at a time; another supervisor takes what is over.
+MAX_TASKS = 64
 # How long one that ended by itself may stay unnoticed, and so charged.
 LOOK_FOR_DEAD_US = 2 * US_PER_S
+
+T = TypeVar("T")
 
 STEPS: dict[State, Callable[[Work], Awaitable[None]]] = {
     State.REQUESTED: requested,
@@ -51,19 +67,41 @@ STEPS: dict[State, Callable[[Work], Awaitable[None]]] = {
 }
 
 
+@dataclass(kw_only=True)
+class LeasedContext(Context):
+    """A supervisor's means under the lease of one instance."""
+
+    lease: Lease
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """Return `work(conn)` as `Context.write` does.
+
+        Raises `LostRow` when another supervisor took the instance over.
+        """
+
+        def fenced(conn: Connection) -> T:
+            check(conn, self.lease)
+            return work(conn)
+
+        return await super().write(fenced)
+
+
 class Supervisor:
-    """One task per instance that is due."""
+    """One task per instance that is due and that no other supervisor works on."""
 
     def __init__(self, context: Context, clock: Callable[[], int] = now_us) -> None:
         """Start with no task; *clock* gives µs."""
         self._context = context
         self._clock = clock
+        self._machine = this_machine()
+        self._holder = Holder(context.lease_name, context.epoch)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._leases: dict[str, Lease] = {}
         self._is_swept = False
         self._looked_us = 0
 
     async def step(self) -> None:
-        """See to it that each instance that is due has its task."""
+        """See to it that each instance that is due has its task, here or elsewhere."""
         if not self._is_swept:
             await self._sweep()
             self._is_swept = True
@@ -72,55 +110,77 @@ class Supervisor:
         if at_us - self._looked_us >= LOOK_FOR_DEAD_US:
             self._looked_us = at_us
             await self._stop_dead()
-        for row in await self._context.read(lambda conn: list_due(conn, at_us)):
-            if row.id not in self._tasks:
-                task = asyncio.create_task(self._take_step(row.id))
-                self._tasks[row.id] = task
-                task.add_done_callback(partial(self._drop, row.id))
+        due = await self._context.read(lambda conn: list_due(conn, at_us))
+        room = MAX_TASKS - len(self._tasks)
+        if room <= 0 or all(row.id in self._tasks for row in due):
+            return
+        at_work = list(self._tasks)
+        claimed = await self._context.write(
+            lambda conn: claim(conn, self._holder, self._machine, at_us, room, at_work)
+        )
+        for row, lease in claimed:
+            task = asyncio.create_task(self._take_step(row, lease))
+            self._tasks[row.id], self._leases[row.id] = task, lease
+            task.add_done_callback(partial(self._drop, row.id))
+
+    async def extend(self) -> None:
+        """Extend the lease of each instance that is worked on; drop what another has taken."""
+        leases = list(self._leases.values())
+        if not leases:
+            return
+        at_us = self._clock()
+        held = await self._context.write(lambda conn: extend(conn, leases, at_us))
+        for each in leases:
+            task = self._tasks.get(each.instance_id)
+            if each.instance_id not in held and self._leases.get(each.instance_id) == each and task:
+                log.warning("instance %s was taken over", each.instance_id)
+                task.cancel()
 
     async def settle(self) -> None:
         """Wait for every step that is under way."""
         await asyncio.gather(*self._tasks.values())
 
     async def stop(self) -> None:
-        """Break off every step; what Terraform does goes on without us."""
+        """Break off every step, and let others go on; what Terraform does goes on without us."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with suppress(StaleLease, SQLAlchemyError, Unavailable):
+            await self._context.write(lambda conn: give_up_all(conn, self._holder))
 
-    async def _take_step(self, instance_id: str) -> None:
-        # Read anew: the list may be older than the step that has just ended.
-        row = await self._context.read(lambda conn: find(conn, instance_id))
-        if row is None or row.actual == State.GONE:
-            return
+    async def _take_step(self, row: Row[Any], lease: Lease) -> None:
         state = State(row.actual)
+        context = LeasedContext(**vars(self._context), lease=lease)
         try:
-            await STEPS[state](Work(self._context, row, self._clock))
-        except (StaleLease, IllegalEdge) as taken:
-            log.info("instance %s: %s", instance_id, taken)
+            await STEPS[state](Work(context, row, self._clock))
+        except (StaleLease, LostRow, IllegalEdge) as taken:
+            log.info("instance %s: %s", row.id, taken)
         except (SQLAlchemyError, Unavailable):
-            log.exception("instance %s: the database did not answer", instance_id)
+            log.exception("instance %s: the database did not answer", row.id)
         except Exception:  # the outermost line of a loop: log, back off, go on
-            log.exception("instance %s: the step from %s failed", instance_id, state)
-            await self._put_off(instance_id, state)
+            log.exception("instance %s: the step from %s failed", row.id, state)
+            await self._put_off(context, row.id, state)
 
-    async def _put_off(self, instance_id: str, state: State) -> None:
+    async def _put_off(self, context: Context, instance_id: str, state: State) -> None:
         message = "An error on our side; it is in the log, and the step is tried again"
         at_us = self._clock()
         try:
-            await self._context.write(
+            await context.write(
                 lambda conn: put_off(conn, instance_id, state, at_us, OUR_FAULT_PAUSE_S, message)
             )
-        except (StaleLease, IllegalEdge, SQLAlchemyError, Unavailable) as error:
+        except (StaleLease, LostRow, IllegalEdge, SQLAlchemyError, Unavailable) as error:
             log.warning("instance %s: %s", instance_id, error)
 
     def _drop(self, instance_id: str, _task: asyncio.Task[None]) -> None:
         self._tasks.pop(instance_id, None)
+        self._leases.pop(instance_id, None)
 
     async def _stop_dead(self) -> None:
         """Accept the stop of what runs as wanted in the record, and on no machine."""
         for row in await self._context.read(list_running):
+            if row.machine not in (None, self._machine):
+                continue
             try:
                 is_dead = await asyncio.to_thread(Site(self._context.settings, row).is_dead)
             except (OSError, ValueError):  # nothing is known of this one; the others are looked at
