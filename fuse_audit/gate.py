@@ -12,12 +12,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from nightingale_hub.fuse_audit import record
 from nightingale_hub.fuse_audit.accounts import Reader
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.guard import Guard
+from nightingale_hub.fuse_audit.handle import Caller, Handle
 from nightingale_hub.fuse_audit.process import Process, Processes
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Attributes, Node, Tree
@@ -27,31 +27,6 @@ _OWN_FIDS = 1 << 62
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 
 _log = logging.getLogger(__name__)
-
-
-class Caller(NamedTuple):
-    """Who sent a request: a user id and a thread id, as the kernel says them.
-
-    `about_to` is told the sequence number and the handle's number of a record, before a byte of
-    it is written.
-    """
-
-    uid: int
-    tid: int
-    about_to: Callable[[int, int], None] | None = None
-
-
-class Handle(NamedTuple):
-    """One open of one file; `fields` are those of its records, `fid` is its number."""
-
-    fid: int
-    node: Node
-    file: Descriptor
-    opener: Process
-    uid: int
-    fields: bytes
-    flags: int
-    policy: bytes
 
 
 class Gate:

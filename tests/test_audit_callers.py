@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nightingale_hub.fuse_audit.gate import Caller
+from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.nodes import Nodes
 from nightingale_hub.fuse_audit.tree import Node, Tree

@@ -12,8 +12,9 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.fuse_audit.configuration import Dataset
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.frames import parse_frames
-from nightingale_hub.fuse_audit.gate import Caller, Gate
+from nightingale_hub.fuse_audit.gate import Gate
 from nightingale_hub.fuse_audit.guard import Guard
+from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.limits import Limits
 from nightingale_hub.fuse_audit.policy import STRICT
 from nightingale_hub.fuse_audit.process import Processes
