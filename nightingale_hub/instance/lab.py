@@ -30,7 +30,8 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
     prefix = url_path_join(app.web_app.settings["base_url"], "nightingale", "api")
-    app.web_app.add_handlers(".*$", [(f"{prefix}/([a-z/-]{{1,60}})", ConsoleHandler)])
+    route = (f"{prefix}/([a-z/-]{{1,60}})", ConsoleHandler)
+    app.web_app.add_handlers(".*$", [route])  # type: ignore[no-untyped-call]  # tornado's
 
 
 class ConsoleHandler(APIHandler):
