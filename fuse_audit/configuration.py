@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from nightingale_hub.errors import ConfigError
-from nightingale_hub.fuse_audit.limits import Limits, parse_limits
 from nightingale_hub.fuse_audit.policy import Policy, find_policy
 
 ADAPTERS = ("kernel", "libfuse")
@@ -42,7 +41,6 @@ class MountConfiguration:
     adapter: str
     datasets: tuple[Dataset, ...]
     daemon_uid: int
-    guard: Limits
 
 
 def load_configuration(path: str) -> MountConfiguration:
@@ -78,7 +76,6 @@ def parse_configuration(data: dict[str, Any]) -> MountConfiguration:
         adapter=adapter,
         datasets=datasets,
         daemon_uid=_parse_uid(data),
-        guard=parse_limits(data.get("guard", {})),
     )
 
 

@@ -83,6 +83,11 @@ def parse_size(values: dict[str, object]) -> Size:
     )
 
 
+def list_skus(size: Size) -> list[str]:
+    """Return the price book's names of what *size* is made of; their prices add up to its rate."""
+    return [f"{each.name}.{getattr(size, each.name)}" for each in fields(Size)]
+
+
 def list_choices(conn: Connection, cloud: str, region: str, at_us: int) -> list[Choice]:
     """Return every size of every resource with its price at *at_us* and whether it can be had."""
     prices = _list_prices(conn, cloud, region, at_us)
@@ -123,8 +128,13 @@ def find_offer(conn: Connection, cloud: str, region: str, size: Size, at_us: int
 
 def _list_prices(conn: Connection, cloud: str, region: str, at_us: int) -> dict[str, int]:
     rows = conn.execute(
-        select(price.c.sku, price.c.nano_usd_per_hour)
-        .where(price.c.cloud == cloud, price.c.region == region, price.c.effective_us <= at_us)
+        select(price.c.sku, price.c.nano_per_hour)
+        .where(
+            price.c.cloud == cloud,
+            price.c.region == region,
+            price.c.currency == "USD",
+            price.c.effective_us <= at_us,
+        )
         .order_by(price.c.effective_us)
     )
     return {sku: nano for sku, nano in rows}

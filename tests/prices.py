@@ -17,7 +17,7 @@ def add_prices(conn: Connection, effective_us: int = 0, times: int = 1) -> None:
                     cloud="local",
                     region="here",
                     sku=f"{resource}.{letter}",
-                    nano_usd_per_hour=BASE_NANO_USD[resource] * 2**step * times,
+                    nano_per_hour=BASE_NANO_USD[resource] * 2**step * times,
                     effective_us=effective_us,
                     source="test",
                 )

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DatabaseError
 from nightingale_hub.database import Database
 from nightingale_hub.errors import BadInput, Conflict, NotFound
 from nightingale_hub.services.billing.ledger import (
-    REVENUE,
+    Accounts,
     Entry,
     Journal,
     count_entries,
@@ -20,14 +20,14 @@ from nightingale_hub.services.billing.ledger import (
     fold_balances,
     list_unbalanced,
     post,
-    receivable,
     reverse,
 )
 from nightingale_hub.services.billing.posting import list_unrated, post_segment
 from nightingale_hub.tables.billing import entry, journal, line_item
-from tests.record import S, change
+from tests.record import S
 from tests.usage import add_usage, count_lines, post_all
 
+ALICE = Accounts("user/alice")
 AMOUNTS = st.integers(-(10**15), 10**15)
 
 
@@ -93,9 +93,7 @@ def test_a_journal_that_does_not_balance_is_found(database):
         assert list_unbalanced(conn) == ["k"]
 
 
-@pytest.mark.parametrize(
-    "statement", [update(line_item).values(amount_micro_usd=0), delete(line_item)]
-)
+@pytest.mark.parametrize("statement", [update(line_item).values(amount_micro=0), delete(line_item)])
 def test_a_line_cannot_be_changed(database, statement):
     with database.write() as conn:
         add_usage(conn, 0, 10 * S, 45_000_000)
@@ -106,16 +104,15 @@ def test_a_line_cannot_be_changed(database, statement):
 
 def test_a_segment_posted_with_another_amount_is_a_conflict(database):
     with database.write() as conn:
-        key = add_usage(conn, 0, 10 * S, 45_000_000)
+        add_usage(conn, 0, 10 * S, 45_000_000)
         (row,) = list_unrated(conn)
-        change(conn, key, nano_usd_per_hour=90_000_000)
-        (dearer,) = list_unrated(conn)
+        dearer = row._replace(nano_usd_per_hour=90_000_000)
         assert post_segment(conn, row, 1)
         assert not post_segment(conn, row, 2)
         assert list_unrated(conn) == []
         with pytest.raises(Conflict):
             post_segment(conn, dearer, 3)
-        assert fold_balances(conn) == {receivable("alice"): 125, REVENUE: -125}
+        assert fold_balances(conn) == {ALICE.accrued: 125, ALICE.unbilled: -125}
 
 
 def test_ten_writers_at_once_post_each_segment_once(database):
@@ -139,4 +136,4 @@ def test_ten_writers_at_once_post_each_segment_once(database):
     with database.read() as conn:
         assert (count_lines(conn), count_entries(conn)) == (segments, 2 * segments)
         total = sum(1250 * number for number in range(segments))
-        assert fold_balances(conn) == {receivable("alice"): total, REVENUE: -total}
+        assert fold_balances(conn) == {ALICE.accrued: total, ALICE.unbilled: -total}

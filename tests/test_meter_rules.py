@@ -6,10 +6,10 @@ from nightingale_hub.services.metering.rules import (
     Beat,
     Proof,
     Record,
-    Segment,
     find_changes,
     prove,
 )
+from nightingale_hub.services.metering.segment import Segment
 from tests.record import S
 
 

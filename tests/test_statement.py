@@ -7,11 +7,11 @@ from sqlalchemy import select
 
 from nightingale_hub.money import format_usd
 from nightingale_hub.services.billing.ledger import (
+    Accounts,
     Entry,
     Journal,
     fold_balances,
     post,
-    receivable,
 )
 from nightingale_hub.services.billing.rating import count_seconds, rate
 from nightingale_hub.services.billing.service import make
@@ -62,15 +62,16 @@ def test_a_statement_sums_to_its_owners_balance_in_whatever_order_it_was_posted(
     with database.write() as conn:
         for start_us, length_us, nano in parts:
             add_usage(conn, start_us, start_us + length_us, nano, owner)
-        before = fold_balances(conn).get(receivable(owner), 0)
+        account = Accounts(f"user/{owner}").accrued
+        before = fold_balances(conn).get(account, 0)
         assert (post_all(conn), post_all(conn)) == (len(parts), 0)
         lines = conn.execute(select(line_item).where(line_item.c.owner == owner)).all()
         statement = make_statement(conn, owner, "2026-11", T0)
         balances = fold_balances(conn)
     amounts = [rate(count_seconds(start, start + us), nano) for start, us, nano in parts]
     total = statement["total_micro_usd"]
-    assert total == sum(line.amount_micro_usd for line in lines)
-    assert balances.get(receivable(owner), 0) == total
+    assert total == sum(line.amount_micro for line in lines)
+    assert balances.get(account, 0) == total
     assert total - before == sum(amounts)
     assert sum(balances.values()) == 0
 
@@ -140,7 +141,7 @@ def test_what_runs_is_in_the_cost_whichever_month_it_began_in(database):
         november = make_statement(conn, "alice", "2026-11", parse_time("2026-11-01 01:00:00"))
     assert [each["instance_id"] for each in cost["instances"]] == [key]
     assert (cost["posted_micro_usd"], cost["running_micro_usd"]) == (0, 90_000)
-    assert (october["running_micro_usd"], november["running_micro_usd"]) == (90_000, 0)
+    assert (october["running_micro_usd"], november["running_micro_usd"]) == (45_000, 45_000)
 
 
 async def test_a_segment_that_cannot_be_posted_holds_back_no_other(database, caplog):
@@ -175,7 +176,7 @@ async def test_the_service_posts_what_ended_and_answers_the_console(database):
     assert check == {
         "entries": 2,
         "sum_micro": 0,
-        "accounts": {"receivable:alice": 45_000, "revenue:usage": -45_000},
+        "accounts": {"accrued:user/alice": 45_000, "unbilled:user/alice": -45_000},
         "unbalanced": [],
     }
 

@@ -3,10 +3,12 @@
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
 from nightingale_hub.clock import US_PER_S
+from nightingale_hub.instances import get
 from nightingale_hub.services.billing.posting import list_unrated, post_segment
 from nightingale_hub.services.billing.prices import parse_rate
 from nightingale_hub.tables.billing import line_item
@@ -17,19 +19,26 @@ SCENARIOS = Path(__file__).with_name("statements")
 
 
 def add_segment(
-    conn: Connection, instance_id: str, start_us: int, end_us: int | None, boot_id: str = "b"
+    conn: Connection,
+    instance_id: str,
+    start_us: int,
+    end_us: int | None,
+    boot_id: str = "b",
+    **columns: Any,
 ) -> None:
-    """Write a `ready` segment."""
-    conn.execute(
-        insert(segment).values(
-            instance_id=instance_id,
-            meter="ready",
-            boot_id=boot_id,
-            start_us=start_us,
-            seen_us=end_us or start_us,
-            end_us=end_us,
-        )
-    )
+    """Write a segment of the instance's shape, `ready` but for *columns*."""
+    row = get(conn, instance_id)
+    shape = ("instance_type", "cpu", "gpu", "disk", "nano_usd_per_hour")
+    values = {
+        "instance_id": instance_id,
+        "meter": "ready",
+        "boot_id": boot_id,
+        "start_us": start_us,
+        "seen_us": end_us or start_us,
+        "end_us": end_us,
+        **{name: getattr(row, name) for name in shape},
+    }
+    conn.execute(insert(segment).values(values | columns))
 
 
 def add_usage(

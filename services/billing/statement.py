@@ -4,23 +4,27 @@ A running amount is worked out as a posted one will be, at the instant of asking
 that the record has, whichever is first; so a meter that is late costs nobody anything.
 """
 
+import json
 import re
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, select
+from sqlalchemy import Connection, Row, exists, select
 
 from nightingale_hub.clock import month_bounds_us, to_datetime
 from nightingale_hub.errors import BadInput
 from nightingale_hub.offers import Size
-from nightingale_hub.services.billing.posting import METER
-from nightingale_hub.services.billing.rating import count_seconds, rate
+from nightingale_hub.services.billing.lines import COST, CREDIT, Line, Usage, list_usage
+from nightingale_hub.services.billing.payer import resolve_payer
+from nightingale_hub.services.billing.posting import find_line
+from nightingale_hub.services.billing.rater import Rater
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import segment
 
 STATES = ("running", "pending", "posted")
-RULE = "A line belongs to the month in which it starts, in UTC."
+RULE = "A line ends with its month in UTC; a second belongs to the month in which it starts."
 MAX_OWNER_CHARS = 255
+MAX_OPEN = 10_000
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
@@ -52,18 +56,35 @@ def month_of(at_us: int) -> str:
 def summarize_cost(conn: Connection, owner: str, at_us: int) -> dict[str, Any]:
     """Return the cost of *owner*: what is not posted yet, and the lines of the month of *at_us*.
 
-    There is one row for each segment, those that run first; what runs is listed whichever month
-    it began in. Raises `BadInput` for an instant beyond the calendar.
+    There is one row for each line and one for each segment that has more to come, those that run
+    first, whichever month they began in. Raises `BadInput` for an instant beyond the calendar.
     """
     month = month_of(at_us)
     start_us, end_us = parse_month(month)
-    is_unposted = line_item.c.id.is_(None)
-    in_month = (segment.c.start_us >= start_us) & (segment.c.start_us < end_us)
-    rows = _list_segments(conn, owner, is_unposted | in_month)
-    charges = [_charge(row, at_us) for row in rows]
+    currency = resolve_payer(conn, owner, at_us).currency
+    charges = [
+        {
+            "instance_id": usage.instance_id,
+            "seconds": sum(line.seconds for line in lines),
+            "amount_micro_usd": sum(line.amount_micro for line in lines),
+            "nano_usd_per_hour": lines[-1].pieces[-1][1],
+            "state": state,
+        }
+        for usage, lines, state in _list_open(conn, owner, at_us)
+    ]
+    charges += [
+        {
+            "instance_id": row.instance_id,
+            "seconds": row.seconds,
+            "amount_micro_usd": row.amount_micro,
+            "nano_usd_per_hour": json.loads(row.pieces)[-1][1],
+            "state": "posted",
+        }
+        for row in _list_lines(conn, owner, currency, start_us, end_us)
+    ]
     charges.sort(key=lambda charge: STATES.index(charge["state"]))
     return {
-        "currency": "USD",
+        "currency": currency,
         "month": month,
         "posted_micro_usd": _sum(charges, "posted"),
         "running_micro_usd": _sum(charges, "running", "pending"),
@@ -77,76 +98,85 @@ def make_statement(conn: Connection, owner: str, month: str, at_us: int) -> dict
     Raises `BadInput` for what is no month.
     """
     start_us, end_us = parse_month(month)
-    in_month = (segment.c.start_us >= start_us) & (segment.c.start_us < end_us)
-    rows = _list_segments(conn, owner, in_month)
+    currency = resolve_payer(conn, owner, start_us).currency
     lines = [
         {
-            "line_id": row.line_id,
+            "line_id": row.id,
+            "kind": row.kind,
+            "cause": row.cause,
             "instance_id": row.instance_id,
             "server_name": row.server_name,
             "size": str(Size(row.cpu, row.gpu, row.disk)),
             "start_us": row.start_us,
             "end_us": row.end_us,
             "seconds": row.seconds,
-            "nano_usd_per_hour": row.line_rate,
-            "amount_micro_usd": row.amount_micro_usd,
+            "nano_usd_per_hour": json.loads(row.pieces)[-1][1],
+            "amount_micro_usd": row.amount_micro,
         }
-        for row in rows
-        if row.line_id is not None
+        for row in _list_lines(conn, owner, currency, start_us, end_us)
     ]
-    charges = [_charge(row, at_us) for row in rows]
+    unposted = [
+        (line.amount_micro, state)
+        for _, open_lines, state in _list_open(conn, owner, at_us)
+        for line in open_lines
+        if start_us <= line.start_us < end_us
+    ]
     return {
         "owner": owner,
         "month": month,
-        "currency": "USD",
+        "currency": currency,
         "rule": RULE,
         "lines": lines,
         "total_micro_usd": sum(line["amount_micro_usd"] for line in lines),
-        "running_micro_usd": _sum(charges, "running", "pending"),
-        "pending": sum(charge["state"] == "pending" for charge in charges),
+        "running_micro_usd": sum(amount for amount, _ in unposted),
+        "pending": sum(state == "pending" for _, state in unposted),
     }
 
 
-def _list_segments(conn: Connection, owner: str, which: ColumnElement[bool]) -> list[Row[Any]]:
+def _list_lines(
+    conn: Connection, owner: str, currency: str, start_us: int, end_us: int
+) -> list[Row[Any]]:
+    """Return the lines of a month, with what their segments were, in order."""
     return list(
         conn.execute(
-            select(
-                segment,
-                instance.c.server_name,
-                instance.c.cpu,
-                instance.c.gpu,
-                instance.c.disk,
-                instance.c.nano_usd_per_hour,
-                instance.c.stop_accepted_us,
-                instance.c.gone_us,
-                line_item.c.id.label("line_id"),
-                line_item.c.seconds,
-                line_item.c.nano_usd_per_hour.label("line_rate"),
-                line_item.c.amount_micro_usd,
+            select(line_item, segment.c.cpu, segment.c.gpu, segment.c.disk, instance.c.server_name)
+            .join(segment, segment.c.id == line_item.c.segment_id)
+            .join(instance, instance.c.id == line_item.c.instance_id)
+            .where(
+                line_item.c.owner == owner,
+                line_item.c.kind != COST,
+                line_item.c.currency == currency,
+                line_item.c.start_us >= start_us,
+                line_item.c.start_us < end_us,
             )
-            .join(instance, instance.c.id == segment.c.instance_id)
-            .outerjoin(line_item, line_item.c.segment_id == segment.c.id)
-            .where(instance.c.owner == owner, segment.c.meter == METER, which)
-            .order_by(segment.c.start_us, segment.c.id)
+            .order_by(line_item.c.start_us, line_item.c.id)
         )
     )
 
 
-def _charge(row: Row[Any], at_us: int) -> dict[str, Any]:
-    if row.line_id is not None:
-        state, seconds, amount = "posted", row.seconds, row.amount_micro_usd
-    else:
-        ends = [at for at in (row.end_us, row.stop_accepted_us, row.gone_us) if at is not None]
-        state = "pending" if ends and min(ends) <= at_us else "running"
-        seconds = count_seconds(row.start_us, max(row.start_us, min([*ends, at_us])))
-        amount = rate(seconds, row.nano_usd_per_hour)
-    return {
-        "instance_id": row.instance_id,
-        "seconds": seconds,
-        "amount_micro_usd": amount,
-        "nano_usd_per_hour": row.nano_usd_per_hour,
-        "state": state,
-    }
+def _list_open(conn: Connection, owner: str, at_us: int) -> list[tuple[Usage, list[Line], str]]:
+    """Return each segment that is not posted whole, what is to come of it if it ended at *at_us*.
+
+    And whether that runs or is pending: it has ended, and waits for the meter or for billing.
+    """
+    is_settled = exists().where(
+        line_item.c.segment_id == segment.c.id,
+        line_item.c.end_us == segment.c.end_us,
+        line_item.c.kind != CREDIT,
+    )
+    rater = Rater(conn)
+    charges = []
+    for usage in list_usage(conn, (instance.c.owner == owner) & ~is_settled, limit=MAX_OPEN):
+        ended = usage.end(at_us)
+        lines = [
+            line
+            for line in rater.make_lines(ended)
+            if line.kind != COST and find_line(conn, line.key) is None
+        ]
+        if lines:
+            state = "pending" if ended.cause or ended == usage else "running"
+            charges.append((usage, lines, state))
+    return charges
 
 
 def _sum(charges: list[dict[str, Any]], *states: str) -> int:

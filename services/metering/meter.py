@@ -9,7 +9,8 @@ from nightingale_hub.errors import Conflict
 from nightingale_hub.service import Context
 from nightingale_hub.services.metering.beats import Beats
 from nightingale_hub.services.metering.health import Watch
-from nightingale_hub.services.metering.rules import BOOT_CHANGED, READY, Beat, is_newer
+from nightingale_hub.services.metering.rules import Beat, is_newer, is_present
+from nightingale_hub.services.metering.segment import READY
 from nightingale_hub.services.metering.segments import (
     Metered,
     find_metered,
@@ -84,10 +85,10 @@ class Meter:
 
     def _is_present(self, metered: Metered, beat: Beat) -> bool:
         # Beats go on while a stop is carried out; they then prove the allocation only.
-        ready = [each for each in metered.after(self.beats.proofs) if each.meter == READY]
-        if not ready:
+        segments = metered.after(self.beats.proofs)
+        if not any(each.meter == READY for each in segments):
             return bool(beat.boot_id == metered.row.boot_id)
-        return any(each.boot_id == beat.boot_id and each.cause != BOOT_CHANGED for each in ready)
+        return is_present(segments, beat.boot_id)
 
     def _refuse_unless_newer(self, metered: Metered, beat: Beat) -> None:
         proof = self.beats.with_beat(metered.row.id, beat)

@@ -6,24 +6,44 @@ by a statement that comes late.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, exists, insert, or_, select, update
 
-from nightingale_hub.instances import ENDED
-from nightingale_hub.services.metering.rules import (
+from nightingale_hub.instances import ENDED, Cause
+from nightingale_hub.services.metering.rules import Holding, Proof, Record, find_changes
+from nightingale_hub.services.metering.segment import (
     ALLOCATED,
-    Proof,
-    Record,
+    GONE,
+    Key,
     Segment,
-    find_changes,
+    Shape,
     is_checkpoint,
 )
 from nightingale_hub.tables.instances import instance
-from nightingale_hub.tables.metering import segment
+from nightingale_hub.tables.metering import holding, provider_stop, segment
+from nightingale_hub.tables.supervision import shape
 
 Proofs = Mapping[str, Mapping[str, Proof]]  # by instance id, then by boot id
+
+
+# Causes of a stop that nobody asked for: it was over before anyone saw.
+DIED = (Cause.CRASHED, Cause.PREEMPTED)
+# Clouds that bill for an instance only while it runs. The others bill until it is removed.
+# ref: https://aws.amazon.com/ec2/pricing/on-demand/
+# ref: https://cloud.google.com/compute/docs/instances/instance-life-cycle
+# ref: https://learn.microsoft.com/azure/virtual-machines/states-billing
+BILLS_RUNNING_ONLY = ("aws", "gcp", "gcp_cloud_run")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What else is recorded of an instance: its shapes, its holdings, what the cloud says."""
+
+    shapes: tuple[tuple[int, Shape], ...] = ()
+    stops: Mapping[str, int] = field(default_factory=dict)
+    holdings: tuple[Holding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -32,6 +52,7 @@ class Metered:
 
     row: Row[Any]
     segments: tuple[Segment, ...]
+    facts: "Facts"
 
     @property
     def record(self) -> Record:
@@ -42,9 +63,14 @@ class Metered:
             ready_us=self.row.ready_us,
             stop_accepted_us=self.row.stop_accepted_us,
             gone_us=self.row.gone_us,
+            is_crashed=self.row.cause in DIED,
+            bills_stopped=self.row.cloud not in BILLS_RUNNING_ONLY,
+            shapes=self.facts.shapes or ((0, _shape(self.row)),),
+            stops=self.facts.stops,
+            holdings=self.facts.holdings,
         )
 
-    def changes(self, proofs: Proofs) -> dict[tuple[str, str], Segment]:
+    def changes(self, proofs: Proofs) -> dict[Key, Segment]:
         """Return what *proofs* and the record change in the stored segments."""
         return find_changes(self.record, proofs.get(self.row.id, {}).values(), self.segments)
 
@@ -66,11 +92,15 @@ def list_metered(conn: Connection, since_us: int) -> list[Metered]:
     is_closed = exists().where(
         segment.c.instance_id == instance.c.id,
         segment.c.meter == ALLOCATED,
-        segment.c.end_us.is_not(None),
+        segment.c.cause == GONE,
     )
     # Both meters of an instance that is gone end in one transaction, so one stands for both.
     went = and_(instance.c.gone_us >= since_us, ~is_closed)
-    return _list(conn, or_(instance.c.actual.not_in(ENDED), went))
+    # A disk or an address may outlive its instance.
+    held = select(segment.c.instance_id).where(
+        segment.c.end_us.is_(None), segment.c.meter.in_(("disk", "address"))
+    )
+    return _list(conn, or_(instance.c.actual.not_in(ENDED), went, instance.c.id.in_(held)))
 
 
 def find_metered(conn: Connection, instance_id: str) -> Metered | None:
@@ -99,9 +129,44 @@ def _list(conn: Connection, condition: Any) -> list[Metered]:
         select(segment).where(segment.c.instance_id.in_(chosen)).order_by(segment.c.id)
     ):
         stored[row.instance_id].append(
-            Segment(row.meter, row.boot_id, row.start_us, row.seen_us, row.end_us, row.cause)
+            Segment(
+                row.meter,
+                row.boot_id,
+                row.start_us,
+                row.seen_us,
+                row.end_us,
+                row.cause,
+                row.part,
+                _shape(row),
+            )
         )
-    return [Metered(row, tuple(stored[row.id])) for row in rows]
+    facts = _list_facts(conn, chosen)
+    return [Metered(row, tuple(stored[row.id]), facts.get(row.id, Facts())) for row in rows]
+
+
+def _list_facts(conn: Connection, chosen: Select[tuple[str]]) -> dict[str, Facts]:
+    shapes: dict[str, list[tuple[int, Shape]]] = defaultdict(list)
+    stops: dict[str, dict[str, int]] = defaultdict(dict)
+    holdings: dict[str, list[Holding]] = defaultdict(list)
+    for row in conn.execute(
+        select(shape).where(shape.c.instance_id.in_(chosen)).order_by(shape.c.effective_us)
+    ):
+        shapes[row.instance_id].append((row.effective_us, _shape(row)))
+    for row in conn.execute(select(provider_stop).where(provider_stop.c.instance_id.in_(chosen))):
+        stops[row.instance_id][row.boot_id] = row.at_us
+    for row in conn.execute(
+        select(holding).where(holding.c.instance_id.in_(chosen)).order_by(holding.c.from_us)
+    ):
+        held = Holding(row.kind, row.resource_id, row.from_us, row.until_us)
+        holdings[row.instance_id].append(held)
+    return {
+        key: Facts(tuple(shapes[key]), stops[key], tuple(holdings[key]))
+        for key in {*shapes, *stops, *holdings}
+    }
+
+
+def _shape(row: Row[Any]) -> Shape:
+    return Shape(row.instance_type, row.cpu, row.gpu, row.disk, row.nano_usd_per_hour)
 
 
 def _put(conn: Connection, instance_id: str, changed: Segment) -> None:
@@ -109,8 +174,10 @@ def _put(conn: Connection, instance_id: str, changed: Segment) -> None:
         segment.c.instance_id == instance_id,
         segment.c.meter == changed.meter,
         segment.c.boot_id == changed.boot_id,
+        segment.c.part == changed.part,
     )
     values = asdict(changed)
+    values |= values.pop("shape")
     known = conn.execute(select(segment.c.id).where(key)).first()
     if known is None:
         conn.execute(insert(segment).values(instance_id=instance_id, **values))
