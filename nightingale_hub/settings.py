@@ -15,6 +15,7 @@ from traitlets.config import Config, Configurable
 
 from nightingale_hub.durable import create_text
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.exports import parse_exports
 from nightingale_hub.quotas import parse_quotas
 
 ENVIRONMENT_NAME = "NIGHTINGALE_SETTINGS"
@@ -94,6 +95,13 @@ class NightingaleHub(Configurable):
         "Default: 256 MiB.",
     ).tag(config=True)
 
+    exports = Dict(
+        key_trait=Unicode(),
+        help="Where audit events and findings are handed on to, by a name of yours: "
+        "{'siem': {'kind': 'syslog', 'host': …, 'port': …}}. Kinds and keys: docs/exports.md. "
+        "Default: nowhere.",
+    ).tag(config=True)
+
     service_ports = Dict(
         value_trait=Integer(),
         key_trait=Unicode(),
@@ -141,6 +149,11 @@ class NightingaleHub(Configurable):
                 "postgresql://user:password@host/name"
             )
         return str(proposal.value)
+
+    @validate("exports")
+    def _validate_exports(self, proposal: Any) -> dict[str, Any]:
+        parse_exports(proposal.value)
+        return dict(proposal.value)
 
     @validate("hub_id")
     def _validate_hub_id(self, proposal: Any) -> str:

@@ -182,9 +182,10 @@ async def audit_service(
     state_dir: Path,
     make: Callable[[Context], Service] = service.make,
     port: int = 0,
+    **given: Any,
 ) -> AsyncIterator[AuditClient]:
     epoch = database.transact(lambda conn: take_lease(conn, "audit", "test", AT_US))
-    settings = NightingaleHub(state_dir=str(state_dir), db_url=database.url)
+    settings = NightingaleHub(state_dir=str(state_dir), db_url=database.url, **given)
     context = Context("audit", settings, database, epoch)
     made = make(context)
     application = Application(

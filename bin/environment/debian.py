@@ -29,7 +29,7 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$
 
 WANTED = {
     "demo": ("fuse3", "zfs-fuse"),
-    "test": ("bindfs", "chromium", "postgresql", "strace"),
+    "test": ("bindfs", "chromium", "postgresql", "rsyslog", "rsyslog-openssl", "strace"),
 }
 
 

@@ -2,14 +2,19 @@
 
 import asyncio
 
+from nightingale_hub.exports import parse_exports
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.audit.api import ReadsHandler, StreamHandler, SummaryHandler
+from nightingale_hub.services.audit.export.exporter import Exporter
+from nightingale_hub.services.audit.export.targets import make_target
 from nightingale_hub.services.audit.index import Index
 from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
+from nightingale_hub.services.audit.reader import EventReader
 from nightingale_hub.services.audit.segments import Segments
 from nightingale_hub.services.audit.writer import Writer
 
 INDEX_PAUSE_S = 0.2
+EXPORT_PAUSE_S = 1.0
 
 
 def make_segments(context: Context) -> Segments:
@@ -22,6 +27,17 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
     segments = make_segments(context)
     writer = make_writer(context, segments)
     index = Index(context, segments)
+    reader = EventReader(context, segments)
+    exporters = [
+        Exporter(context, reader, each.name, make_target(each))
+        for each in parse_exports(context.settings.exports)
+    ]
+
+    async def stop() -> None:
+        await writer.stop()
+        for exporter in exporters:
+            await exporter.target.close()
+
     intake = {"writer": writer, "decoding": asyncio.Semaphore(DECODERS)}
     return Service(
         routes=[
@@ -31,6 +47,10 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
             (r"api/reads", ReadsHandler, {}),
             (r"api/summary", SummaryHandler, {}),
         ],
-        loops=[Loop("writer", 0.0, writer.step), Loop("index", INDEX_PAUSE_S, index.step)],
-        on_stop=writer.stop,
+        loops=[
+            Loop("writer", 0.0, writer.step),
+            Loop("index", INDEX_PAUSE_S, index.step),
+            *(Loop(f"export {each.name}", EXPORT_PAUSE_S, each.step) for each in exporters),
+        ],
+        on_stop=stop,
     )

@@ -1,0 +1,1 @@
+"""Hands every acknowledged event and every finding on to the tools that security already uses."""
