@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.fuse_audit.limits import Limits, parse_limits
 from nightingale_hub.fuse_audit.policy import Policy, find_policy
 
 ADAPTERS = ("kernel", "libfuse")
@@ -41,6 +42,7 @@ class MountConfiguration:
     adapter: str
     datasets: tuple[Dataset, ...]
     daemon_uid: int
+    guard: Limits
 
 
 def load_configuration(path: str) -> MountConfiguration:
@@ -76,6 +78,7 @@ def parse_configuration(data: dict[str, Any]) -> MountConfiguration:
         adapter=adapter,
         datasets=datasets,
         daemon_uid=_parse_uid(data),
+        guard=parse_limits(data.get("guard", {})),
     )
 
 

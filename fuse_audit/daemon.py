@@ -12,15 +12,13 @@ import threading
 import time
 from typing import NamedTuple
 
-from nightingale_hub.clock import now_us
 from nightingale_hub.errors import Unavailable
 from nightingale_hub.fuse_audit import privileges
+from nightingale_hub.fuse_audit.checkpoint import make_gate, make_guard
 from nightingale_hub.fuse_audit.configuration import MountConfiguration
 from nightingale_hub.fuse_audit.descriptor import Descriptor
-from nightingale_hub.fuse_audit.gate import Gate
 from nightingale_hub.fuse_audit.kernel import KernelServer
 from nightingale_hub.fuse_audit.memory import Memory
-from nightingale_hub.fuse_audit.process import Processes
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Tree
 
@@ -45,8 +43,9 @@ def serve(task: Task, control: socket.socket) -> None:
     """
     configuration = task.configuration
     spool = Spool(configuration.spool, configuration.spool_limit_bytes)
-    tree = Tree(configuration.datasets, task.mounted_at_ns, task.sources)
-    gate = Gate(tree, spool, configuration.owner, Processes(), now_us)
+    guard = make_guard(configuration, spool)
+    tree = Tree(configuration.datasets, task.mounted_at_ns, guard.describe, task.sources)
+    gate = make_gate(configuration, tree, spool, guard)
     try:
         recorded = task.memory.list_recorded(spool.next_seq)
         workers = KernelServer(task.device, tree, gate, task.memory, recorded).start()
@@ -66,8 +65,9 @@ def serve_libfuse(configuration: MountConfiguration) -> None:
 
     privileges.harden()
     spool = Spool(configuration.spool, configuration.spool_limit_bytes)
-    tree = Tree(configuration.datasets, time.time_ns())
-    gate = Gate(tree, spool, configuration.owner, Processes(), now_us)
+    guard = make_guard(configuration, spool)
+    tree = Tree(configuration.datasets, time.time_ns(), guard.describe)
+    gate = make_gate(configuration, tree, spool, guard)
     try:
         libfuse.serve(configuration, tree, gate, announce)
     finally:

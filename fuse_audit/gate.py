@@ -2,8 +2,8 @@
 
 The law: an open, a read and a release are in the spool before their caller hears of them, and
 what cannot be recorded does not happen (EIO, no data). A refused open is recorded as denied. A
-name that does not exist is no event. Adapters call nothing of the tree that opens or reads a
-file; this module knows none of them.
+name that does not exist is no event, nor is the status that the mount itself writes. Adapters call
+nothing of the tree that opens or reads a file; this module knows none of them.
 """
 
 import errno
@@ -12,73 +12,69 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from nightingale_hub.fuse_audit import record
+from nightingale_hub.fuse_audit.accounts import Reader
 from nightingale_hub.fuse_audit.descriptor import Descriptor
+from nightingale_hub.fuse_audit.guard import Guard
+from nightingale_hub.fuse_audit.handle import Caller, Handle
 from nightingale_hub.fuse_audit.process import Process, Processes
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Attributes, Node, Tree
 
+# Handles of the mount's own status; no record ever has so high a number.
+_OWN_FIDS = 1 << 62
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_CREAT | os.O_APPEND
 
 _log = logging.getLogger(__name__)
-
-
-class Caller(NamedTuple):
-    """Who sent a request: a user id and a thread id, as the kernel says them.
-
-    `about_to` is told the sequence number and the handle's number of a record, before a byte of
-    it is written.
-    """
-
-    uid: int
-    tid: int
-    about_to: Callable[[int, int], None] | None = None
-
-
-class Handle(NamedTuple):
-    """One open of one file; `fields` are those of its records, `fid` is its number."""
-
-    fid: int
-    node: Node
-    file: Descriptor
-    opener: Process
-    uid: int
-    fields: bytes
-    flags: int
-    policy: bytes
 
 
 class Gate:
     """Opens, reads and releases the files of one tree for one owner, into one spool."""
 
     def __init__(
-        self, tree: Tree, spool: Spool, owner: str, processes: Processes, clock: Callable[[], int]
+        self,
+        tree: Tree,
+        spool: Spool,
+        owner: str,
+        processes: Processes,
+        clock: Callable[[], int],
+        guard: Guard,
+        *,
+        reader: Reader | None = None,
+        waits_for_hub: bool = False,
     ) -> None:
-        """Record for the hub user *owner*; *clock* gives the time in µs."""
+        """Record for the hub user *owner*; *clock* gives the time in µs.
+
+        *guard* says what is refused for want of an audit. With a *reader* that account alone
+        opens files. With *waits_for_hub* the hub has stored a record before its caller hears of
+        it.
+        """
         self._tree = tree
         self._spool = spool
         self._user = record.encode_text(owner)
         self._processes = processes
         self._clock = clock
+        self._guard = guard
+        self._reader = reader
+        self._waits_for_hub = waits_for_hub
         self._lock = threading.Lock()
         self._handles: dict[int, Handle] = {}
         self._is_closed = False
         self._is_recording = True
         # A handle's number is at most the sequence number of its open, so it is never used again.
         self._next_fid = spool.next_seq
+        self._next_own_fid = _OWN_FIDS
 
     def open(self, node: Node, flags: int, caller: Caller, *, is_recorded: bool = False) -> Handle:
         """Open *node* for reading and return its handle. Raises `OSError` for the caller.
 
         With *is_recorded* a daemon before this one has recorded that it is denied.
         """
-        process = self._processes.find(caller.tid)
+        process = self._processes.find_opener(caller.tid)
         started_ns = time.monotonic_ns()
         try:
-            if flags & _WRITING:
-                raise OSError(errno.EROFS, "read-only")
+            self._check_open(node, flags, caller)
             file, found = self._tree.open(node)
         except FileNotFoundError:
             raise
@@ -86,7 +82,8 @@ class Gate:
             if not is_recorded:
                 self._record_denied(node, flags, caller, process, error.errno or errno.EIO)
             raise
-        assert node.dataset is not None
+        if node.dataset is None:
+            return self._open_own(node, file, flags, caller, process)
         policy = node.dataset.policy.name.encode()
         with self._lock:
             if self._is_closed:
@@ -109,9 +106,12 @@ class Gate:
         Raises `OSError` when its file is not to be had any more.
         """
         file, found = self._tree.open(node)
-        assert node.dataset is not None
-        policy = node.dataset.policy.name.encode()
-        fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
+        policy = fields = b""
+        if node.dataset is None:
+            self._next_own_fid = max(self._next_own_fid, fid)
+        else:
+            policy = node.dataset.policy.name.encode()
+            fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
         handle = Handle(fid, node, file, opener, uid, fields, flags, policy)
         self._handles[fid] = handle
         return handle
@@ -131,7 +131,12 @@ class Gate:
         `OSError`; the buffer is not to be looked at then.
         """
         handle = self.get_handle(fid)
+        if handle.node.dataset is None:
+            return os.preadv(handle.file.fd, [buffer], offset)
+        if self._guard.refuses_reads:
+            raise OSError(errno.EIO, self._guard.why)
         if is_recorded:
+            self._wait_stored(self._spool.next_seq - 1)
             return os.preadv(handle.file.fd, [buffer], offset)
         process = self._processes.find(caller.tid)
         started_ns = time.monotonic_ns()
@@ -158,7 +163,7 @@ class Gate:
     ) -> None:
         """Close one handle, in its opener's name: the kernel does not say who released it."""
         handle = self._handles.pop(fid, None)
-        if handle is not None and not is_recorded:
+        if handle is not None and handle.node.dataset is not None and not is_recorded:
             self._append(record.RELEASE, handle, handle.uid, handle.opener, about_to=about_to)
 
     def get_handle(self, fid: int) -> Handle:
@@ -190,6 +195,28 @@ class Gate:
             except OSError as error:
                 _log.error("the release of handle %d is not recorded: %s", fid, error.strerror)
 
+    def _check_open(self, node: Node, flags: int, caller: Caller) -> None:
+        """Raise what refuses the open, whatever the file is."""
+        if flags & _WRITING:
+            raise OSError(errno.EROFS, "read-only")
+        if node.dataset is None:
+            return
+        if self._reader is not None and not self._reader.owns(caller.uid):
+            raise OSError(errno.EACCES, "this user id is nobody's who may read")
+        if self._guard.is_withdrawn(node.dataset.name):
+            raise OSError(errno.EACCES, "the dataset is no longer granted")
+        if self._guard.refuses_opens:
+            raise OSError(errno.EIO, self._guard.why)
+
+    def _open_own(
+        self, node: Node, file: Descriptor, flags: int, caller: Caller, process: Process
+    ) -> Handle:
+        with self._lock:
+            self._next_own_fid += 1
+            handle = Handle(self._next_own_fid, node, file, process, caller.uid, b"", flags, b"")
+            self._handles[handle.fid] = handle
+        return handle
+
     def _record_denied(
         self, node: Node, flags: int, caller: Caller, process: Process, code: int
     ) -> None:
@@ -209,6 +236,7 @@ class Gate:
             flags=flags,
             errno=code,
             policy=node.dataset.policy.name.encode(),
+            more=process.origin,
         )
         self._write(event, 0, caller.about_to, may_pass_limit=False)
 
@@ -225,10 +253,16 @@ class Gate:
         code: int = 0,
         about_to: Callable[[int, int], None] | None = None,
     ) -> None:
+        more = b""
+        if act is record.OPEN:
+            more = process.origin
+        elif process is not handle.opener and process.fields != handle.opener.fields:
+            # A descriptor that was passed on, or kept over a fork or an exec: both parties.
+            more = record.encode_opener(handle.uid, handle.opener.fields) + process.origin
         event = record.format_event(
             self._clock(), act, self._user, uid, process.fields, handle.fields,
             offset=offset, length=length, took_us=took_us, flags=handle.flags, errno=code,
-            policy=handle.policy,
+            policy=handle.policy, more=more,
         )  # fmt: skip
         self._write(event, handle.fid, about_to, may_pass_limit=act is not record.OPEN)
 
@@ -242,10 +276,15 @@ class Gate:
     ) -> None:
         note = None if about_to is None else lambda seq: about_to(seq, fid)
         try:
-            self._spool.append(event, may_pass_limit=may_pass_limit, about_to=note)
+            seq = self._spool.append(event, may_pass_limit=may_pass_limit, about_to=note)
             self._is_recording = True
         except OSError as error:
             if self._is_recording:
                 _log.error("what cannot be recorded is refused from now on: %s", error.strerror)
             self._is_recording = False
             raise OSError(errno.EIO, "the audit spool takes no record") from error
+        self._wait_stored(seq)
+
+    def _wait_stored(self, seq: int) -> None:
+        if self._waits_for_hub and not self._guard.wait_stored(seq):
+            raise OSError(errno.EIO, "the hub has not stored the record")

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from nightingale_hub.fuse_audit import protocol
-from nightingale_hub.fuse_audit.gate import Caller, Gate
+from nightingale_hub.fuse_audit.gate import Gate
+from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.nodes import Nodes, Opened
 from nightingale_hub.fuse_audit.process import restore_process

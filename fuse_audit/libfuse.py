@@ -14,7 +14,8 @@ from typing import Any
 from nightingale_hub.errors import MountRefused
 from nightingale_hub.fuse_audit import mountpoint
 from nightingale_hub.fuse_audit.configuration import MountConfiguration
-from nightingale_hub.fuse_audit.gate import Caller, Gate
+from nightingale_hub.fuse_audit.gate import Gate
+from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.protocol import MAX_READ_BYTES
 from nightingale_hub.fuse_audit.tree import Attributes, Tree
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from nightingale_hub.fuse_audit.gate import Caller
+from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.protocol import ROOT_ID
 from nightingale_hub.fuse_audit.tree import Node, Tree

@@ -9,13 +9,14 @@ import json
 
 _EVENT = (
     b'"ts":%d,"act":"%b","user":%b,"uid":%d,%b,%b,'
-    b'"off":%d,"len":%d,"dur":%d,"flags":%d,"rc":%d,"pol":"%b"}'
+    b'"off":%d,"len":%d,"dur":%d,"flags":%d,"rc":%d,"pol":"%b"%b}'
 )
 
 OPEN = b"open"
 READ = b"read"
 RELEASE = b"release"
 DENIED = b"denied"
+EGRESS = b"egress"
 
 
 def format_name(name: bytes) -> str:
@@ -32,6 +33,23 @@ def encode_process(pid: int, ppid: int, executable: bytes) -> bytes:
     """Return the fields that say which process: its thread group, its parent, its program."""
     exe = encode_text(format_name(executable))
     return b'"pid":%d,"ppid":%d,"exe":%b' % (pid, ppid, exe)
+
+
+def encode_origin(command_sha256: str, cgroup: bytes, kernel_id: str) -> bytes:
+    """Return the fields that say how that process came to be; what is not known is left out.
+
+    They begin with a comma: they stand behind all others.
+    """
+    fields = {"cmd": command_sha256, "cg": format_name(cgroup), "kid": kernel_id}
+    return b"".join(
+        b',"%b":%b' % (name.encode(), encode_text(text)) for name, text in fields.items() if text
+    )
+
+
+def encode_opener(uid: int, process: bytes) -> bytes:
+    """Return the fields that say who opened what another reads; *process* is the opener's."""
+    pid = process.split(b",", 1)[0].partition(b":")[2]
+    return b',"ouid":%d,"opid":%b' % (uid, pid)
 
 
 def encode_file(dataset: str, path: bytes, fid: int, ino: int) -> bytes:
@@ -58,8 +76,12 @@ def format_event(
     flags: int = 0,
     errno: int = 0,
     policy: bytes,
+    more: bytes = b"",
 ) -> bytes:
-    """Return one event without its sequence number; *user*, *process*, *file* are encoded."""
+    """Return one event without its sequence number; *user*, *process*, *file* are encoded.
+
+    *more* are further fields, encoded, each behind a comma.
+    """
     return _EVENT % (
-        at_us, act, user, uid, process, file, offset, length, took_us, flags, errno, policy,
+        at_us, act, user, uid, process, file, offset, length, took_us, flags, errno, policy, more,
     )  # fmt: skip

@@ -1,8 +1,9 @@
 """`python -m nightingale_hub.fuse_audit.ship ship.json`: ship a spool to the audit service.
 
-`ship.json` has `spool`, `audit_url`, `stream_id` and `credential`. SIGTERM drains what is left,
-for at most 10 s. The exit code is 0 when everything was acknowledged, 1 when not, 9 for a wrong
-setting.
+`ship.json` has `spool`, `audit_url`, `stream_id` and `credential`; with `is_urgent` no line waits
+for company, for a mount that answers nothing before the hub has its record. SIGTERM drains what is
+left, for at most 10 s. The exit code is 0 when everything was acknowledged, 1 when not, 9 for a
+wrong setting.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 from nightingale_hub.errors import ConfigError, NightingaleError
 from nightingale_hub.fuse_audit.seals import Seals, load_signer
@@ -25,7 +27,17 @@ DRAIN_S = 10.0
 _KEYS = ("spool", "audit_url", "stream_id", "credential")
 
 
-def load_settings(path: str) -> dict[str, str]:
+class Settings(NamedTuple):
+    """What is in `ship.json`."""
+
+    spool: str
+    audit_url: str
+    stream_id: str
+    credential: str
+    is_urgent: bool
+
+
+def load_settings(path: str) -> Settings:
     """Return the settings in *path*; raise `ConfigError` naming the first that is wrong."""
     try:
         data = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -34,7 +46,9 @@ def load_settings(path: str) -> dict[str, str]:
     for key in _KEYS:
         if not isinstance(data, dict) or not isinstance(data.get(key), str) or not data[key]:
             raise ConfigError(f"{path}: {key} must be a text that is not empty")
-    return {key: data[key] for key in _KEYS}
+    if not isinstance(data.get("is_urgent", False), bool):
+        raise ConfigError(f"{path}: is_urgent must be true or false")
+    return Settings(**{key: data[key] for key in _KEYS}, is_urgent=data.get("is_urgent", False))
 
 
 class StopSignal:
@@ -68,13 +82,14 @@ class StopSignal:
         sys.exit(1)
 
 
-def _ship(settings: dict[str, str]) -> None:
+def _ship(settings: Settings) -> None:
     stop = StopSignal()
-    stream_id, spool = settings["stream_id"], settings["spool"]
-    upload = Upload(settings["audit_url"], stream_id, settings["credential"])
+    spool, stream_id = settings.spool, settings.stream_id
+    upload = Upload(settings.audit_url, stream_id, settings.credential)
     os.makedirs(spool, mode=0o700, exist_ok=True)
     signer = load_signer(spool, stream_id)
-    stop.shipper = Shipper(spool, signer, Seals(spool, stream_id, signer), upload, stop.wait)
+    seals = Seals(spool, stream_id, signer)
+    stop.shipper = Shipper(spool, signer, seals, upload, stop.wait, is_urgent=settings.is_urgent)
     stop.shipper.run()
 
 

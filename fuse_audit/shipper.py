@@ -21,6 +21,7 @@ from nightingale_hub.fuse_audit.seals import Seals
 from nightingale_hub.fuse_audit.upload import Answer, Upload
 
 POLL_S = 0.1
+URGENT_POLL_S = 0.005
 GATHER_S = 0.25
 ENOUGH_LINES = 1000
 MOST_LINES = 5000
@@ -43,10 +44,13 @@ class Shipper:
         seals: Seals,
         upload: Upload,
         wait: Callable[[float], bool],
+        *,
+        is_urgent: bool = False,
     ) -> None:
         """Ship *spool*, whose lines *seals* seals, through *upload*.
 
         *wait* waits so many seconds, or until told to stop, and returns whether that has happened.
+        With *is_urgent* no line waits for company.
         """
         self._spool = spool
         self._backlog = Backlog(spool)
@@ -58,6 +62,8 @@ class Shipper:
         self._failures = 0
         self._is_open = False
         self._wait = wait
+        self._gather_s = 0.0 if is_urgent else GATHER_S
+        self._poll_s = URGENT_POLL_S if is_urgent else POLL_S
 
     @property
     def next_seq(self) -> int:
@@ -77,7 +83,7 @@ class Shipper:
             if batch:
                 self._ship(*batch)
             else:
-                self._wait(POLL_S)
+                self._wait(self._poll_s)
 
     def _gather(self) -> tuple[Seal, list[bytes]] | None:
         """Return the next batch, sealed; a small one waits a moment for company."""
@@ -87,7 +93,7 @@ class Shipper:
         if seal is None:
             enough = min(ENOUGH_LINES, self._most_lines)
             if len(self._backlog.peek(self._most_lines)) < enough:
-                self._wait(GATHER_S)
+                self._wait(self._gather_s)
             self._seal()
             seal = self._seals.find(self._backlog.next_seq)
             assert seal is not None, "what is there to be read was just sealed"

@@ -73,8 +73,10 @@ class Spool:
         *,
         may_pass_limit: bool,
         about_to: Callable[[int], None] | None = None,
-    ) -> None:
-        """Number *event* (a JSON object without its head), and write it. Raises `OSError`.
+    ) -> int:
+        """Number *event* (a JSON object without its head), write it, and return the number.
+
+        Raises `OSError`.
 
         With *may_pass_limit* a full spool takes the line as long as the room kept for reads
         lasts. *about_to* is told the line's number, before a byte of it is written.
@@ -97,9 +99,17 @@ class Spool:
                 raise OSError(errno.EIO, "the spool's disk takes no more")
             self._size += written
             self._used += written
+            seq = self._next_seq
             self._next_seq += 1
         if not self._is_dirty.is_set():
             self._is_dirty.set()
+        return seq
+
+    def measure_percent(self) -> float:
+        """Return how full the spool is, of its limit."""
+        with self._lock:
+            self._measure()
+            return 100 * self._used / self._limit_bytes
 
     def close(self) -> None:
         """Put everything on disk and take nothing more. The lock is gone with this object."""
@@ -163,11 +173,14 @@ class Spool:
             return
         # The shipper may have deleted files since; a flood of refusals does not ask each time.
         if time.monotonic() - self._measured_s > COMMIT_WITHIN_S:
-            self._measured_s = time.monotonic()
-            names = [file.name for file in list_files(self._path)]
-            self._used = sum(_get_size(name, self._directory.fd) for name in names)
+            self._measure()
         if self._used + size > limit:
             raise OSError(errno.ENOSPC, "the spool has reached its limit")
+
+    def _measure(self) -> None:
+        self._measured_s = time.monotonic()
+        names = [file.name for file in list_files(self._path)]
+        self._used = sum(_get_size(name, self._directory.fd) for name in names)
 
     def _sync(self, file: Descriptor) -> bool:
         try:

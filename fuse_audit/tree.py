@@ -2,7 +2,8 @@
 
 Every name is resolved from an open directory, one component at a time, and never through a
 symbolic link: so nothing outside a dataset's directory is reachable, whatever a link in it says.
-A link's text is served; whoever follows it does so with their own rights.
+A link's text is served; whoever follows it does so with their own rights. One file beside the
+datasets is the mount's own: what it says of itself.
 
 Fifos, sockets and device nodes are served as empty regular files of mode 0 that refuse to open: a
 fifo served as one would be the kernel's own, a channel between readers that no record sees.
@@ -15,7 +16,7 @@ import os
 import stat
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from nightingale_hub.fuse_audit.configuration import Dataset
@@ -28,6 +29,8 @@ _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
 _OPEN_DIRECTORIES = 1024
 _ROOT_INO = (0xFFFF << 48) | 1
+_STATUS_INO = (0xFFFF << 48) | 2
+STATUS = b"AUDIT-STATUS.txt"
 
 
 class Attributes(NamedTuple):
@@ -75,13 +78,16 @@ class Tree:
         self,
         datasets: Sequence[Dataset],
         at_ns: int,
+        describe: Callable[[], bytes],
         sources: Mapping[str, Descriptor] | None = None,
     ) -> None:
         """Serve each of *datasets*, from its directory in *sources* when that is open already.
 
-        The root's times are *at_ns*. Raises `MountRefused` for a directory that is not there.
+        The root's times are *at_ns*; *describe* gives the text of the status. Raises
+        `MountRefused` for a directory that is not there.
         """
         self.root = Node(None, b"", None)
+        self._describe = describe
         self._at_ns = at_ns
         self._datasets = {os.fsencode(dataset.name): dataset for dataset in datasets}
         self._tops = dict(open_sources(datasets) if sources is None else sources)
@@ -95,10 +101,12 @@ class Tree:
         Raises ENOENT for a name that no directory can hold, or for an unknown dataset.
         """
         if parent is self.root:
+            if name == STATUS:
+                return Node(parent, name, None)
             if name not in self._datasets:
                 raise OSError(errno.ENOENT, "no such dataset")
             return Node(parent, name, self._datasets[name])
-        if name in (b"", b".", b"..") or b"/" in name:
+        if parent.dataset is None or name in (b"", b".", b"..") or b"/" in name:
             raise OSError(errno.ENOENT, "not a name")
         return Node(parent, name, parent.dataset)
 
@@ -116,6 +124,10 @@ class Tree:
             count, at_ns = 2 + len(self._datasets), self._at_ns
             mode = stat.S_IFDIR | 0o555
             return Attributes(_ROOT_INO, 0, 0, at_ns, at_ns, at_ns, mode, count, 0, 0, 4096)
+        if node.dataset is None:
+            size, at_ns = len(self._describe()), self._at_ns
+            mode = stat.S_IFREG | 0o444
+            return Attributes(_STATUS_INO, size, 1, at_ns, at_ns, at_ns, mode, 1, 0, 0, 4096)
         if node.parent is self.root:
             return self.describe(os.fstat(self._open_directory(node).fd))
         directory = self._open_directory(self._get_parent(node))
@@ -144,7 +156,8 @@ class Tree:
         """Return every entry of the directory *node*, without `.` and `..`."""
         if node is self.root:
             tops = [Node(node, name, dataset) for name, dataset in self._datasets.items()]
-            return [Entry(top.name, self.stat(top).ino, stat.S_IFDIR) for top in tops]
+            entries = [Entry(top.name, self.stat(top).ino, stat.S_IFDIR) for top in tops]
+            return [*entries, Entry(STATUS, _STATUS_INO, stat.S_IFREG)]
         directory = self._open_directory(node)
         # A second open: the cached one is O_PATH, and each listing needs its own position.
         readable = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd))
@@ -162,6 +175,8 @@ class Tree:
 
     def open(self, node: Node) -> tuple[Descriptor, Attributes]:
         """Open the regular file *node* for reading; EACCES for what is no file."""
+        if node.dataset is None and node is not self.root:
+            return self._open_status(node)
         if node.parent is None or node.parent is self.root:
             raise OSError(errno.EISDIR, "is a directory")
         directory = self._open_directory(node.parent)
@@ -173,6 +188,12 @@ class Tree:
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EACCES, "not a regular file")
         return file, self.describe(found)
+
+    def _open_status(self, node: Node) -> tuple[Descriptor, Attributes]:
+        """Return what the mount says of itself now: whoever has it open reads one text."""
+        file = Descriptor(os.memfd_create("status", os.MFD_CLOEXEC))
+        os.write(file.fd, self._describe())
+        return file, self.stat(node)
 
     def get_space(self, node: Node) -> os.statvfs_result:
         """Return the space of the filesystem of *node*'s dataset; the root is its first one's."""

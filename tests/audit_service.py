@@ -158,7 +158,7 @@ def is_slow(service, handler) -> bool:
 class Shipping:
     """One shipper process on `<place>/spool`, ended with the test."""
 
-    def __init__(self, place: Path, port: int) -> None:
+    def __init__(self, place: Path, port: int, **settings: Any) -> None:
         self.settings = place / "ship.json"
         self.errors = place / "ship.log"
         values = {
@@ -167,7 +167,7 @@ class Shipping:
             "stream_id": "i-1:b-1",
             "credential": "s3cret",
         }
-        self.settings.write_text(json.dumps(values))
+        self.settings.write_text(json.dumps(values | settings))
         self.start()
 
     def start(self) -> None:

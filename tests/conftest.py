@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from sqlalchemy import Connection, inspect
 
 from nightingale_hub.database import Database
 from tests.audit_mount import AuditMount, audit_mount
@@ -109,5 +110,15 @@ def console(module_console) -> Iterator[Console]:
     answer_by_default(module_console)
     yield module_console
     with module_console.db.write() as conn:
-        for table in ("progress", "instance", "dataset_grant", "dataset"):
-            conn.exec_driver_sql(f"DELETE FROM {table}")
+        forget(conn, "instance", "dataset")
+
+
+def forget(conn: Connection, *names: str) -> None:
+    """Delete every row of the tables *names* and of all that refer to them."""
+    found = inspect(conn)
+    doomed = list(names)
+    for table, _ in found.get_sorted_table_and_fkc_names():  # what is referred to comes first
+        if table and {key["referred_table"] for key in found.get_foreign_keys(table)} & {*doomed}:
+            doomed.append(table)
+    for table in reversed(doomed):
+        conn.exec_driver_sql(f"DELETE FROM {table}")

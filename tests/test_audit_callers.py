@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nightingale_hub.fuse_audit.gate import Caller
+from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.nodes import Nodes
 from nightingale_hub.fuse_audit.tree import Node, Tree
@@ -143,7 +143,7 @@ def test_the_kernel_adapter_opens_a_descriptor_of_ours_by_its_path(tmp_path):
 
 
 def test_a_number_is_open_once_and_who_comes_second_gets_their_own():
-    nodes = Nodes(Tree([], 0), Memory())
+    nodes = Nodes(Tree([], 0, bytes), Memory())
     file = Node(None, b"f", None)
     first, second = Caller(7, 100), Caller(7, 200)
     shared = nodes.remember(1, file, 5, first.tid)
@@ -161,7 +161,7 @@ def test_a_number_is_open_once_and_who_comes_second_gets_their_own():
 
 
 def test_a_number_is_given_up_when_it_is_forgotten_as_often_as_it_was_looked_up():
-    nodes = Nodes(Tree([], 0), Memory())
+    nodes = Nodes(Tree([], 0, bytes), Memory())
     file = Node(None, b"f", None)
     number = nodes.remember(1, file, 5, 0)
     assert nodes.remember(1, file, 5, 0) == number

@@ -12,7 +12,10 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.fuse_audit.configuration import Dataset
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.frames import parse_frames
-from nightingale_hub.fuse_audit.gate import Caller, Gate
+from nightingale_hub.fuse_audit.gate import Gate
+from nightingale_hub.fuse_audit.guard import Guard
+from nightingale_hub.fuse_audit.handle import Caller
+from nightingale_hub.fuse_audit.limits import Limits
 from nightingale_hub.fuse_audit.policy import STRICT
 from nightingale_hub.fuse_audit.process import Processes
 from nightingale_hub.fuse_audit.spool import Spool
@@ -35,8 +38,9 @@ def gate(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "f").write_bytes(b"pixels")
     spool = SpoolWhoseDiskIsFull(str(tmp_path / "spool"), LARGE)
-    tree = Tree([Dataset("d", str(tmp_path / "data"), STRICT)], 0)
-    return Gate(tree, spool, "alice", Processes(), now_us), tree, spool
+    guard = Guard(spool, str(tmp_path / "spool"), Limits())
+    tree = Tree([Dataset("d", str(tmp_path / "data"), STRICT)], 0, guard.describe)
+    return Gate(tree, spool, "alice", Processes(), now_us, guard), tree, spool
 
 
 def test_an_open_for_writing_is_denied_and_recorded(gate, tmp_path):
@@ -146,11 +150,11 @@ def test_a_line_is_one_object_of_the_contract(gate, tmp_path):
     it.read(handle.fid, memoryview(bytearray(4)), 2, caller)
     it.release(handle.fid)
     spool.close()
-    (file,) = (tmp_path / "spool").iterdir()
+    (file,) = (tmp_path / "spool").glob("0*.ndjson")
     lines, _ = parse_frames(file.read_bytes())
     keys = ["v", "seq", "ts", "act", "user", "uid", "pid", "ppid", "exe", "ds", "path", "fid"]
     keys += ["ino", "off", "len", "dur", "flags", "rc", "pol"]
-    assert [list(json.loads(line)) for line in lines] == [keys] * 3
+    assert [list(json.loads(line)) for line in lines] == [[*keys, "cmd", "cg"], keys, keys]
     read = json.loads(lines[1])
     assert (read["off"], read["len"], read["uid"], read["user"]) == (2, 4, 1000, "alice")
     assert (read["pid"], read["ppid"]) == (os.getpid(), os.getppid())

@@ -114,7 +114,7 @@ def test_attributes_are_those_of_the_dataset(mount):
     for name in ("st_mode", "st_size", "st_nlink", "st_uid", "st_gid", "st_mtime_ns", "st_ino"):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert stat.S_IMODE(os.stat(mount.mountpoint).st_mode) == 0o555
-    assert os.listdir(mount.mountpoint) == ["d"]
+    assert os.listdir(mount.mountpoint) == ["d", "AUDIT-STATUS.txt"]
     assert os.statvfs(mount.top).f_blocks == os.statvfs(mount.data).f_blocks
 
 

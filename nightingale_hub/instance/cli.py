@@ -19,9 +19,9 @@ from nightingale_hub.clock import US_PER_S, format_time, now_us
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound
 from nightingale_hub.instance import report
 from nightingale_hub.instance.console_client import ConsoleClient
+from nightingale_hub.instance.local_status import load_local
 from nightingale_hub.text import visible
 
-STATUS_FILE_NAME = "NIGHTINGALE_STATUS_FILE"
 FINAL_COST_WITHIN_S = 5.0
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -93,7 +93,7 @@ def build_parser() -> Parser:
 def run_status(options: argparse.Namespace, console: ConsoleClient) -> None:
     """Print the status."""
     status = console.get("status")
-    local = _load_local(status["missing"])
+    local = load_local(os.environ, status["missing"])
     if options.json:
         print(json.dumps({**status, "local": local}))
     else:
@@ -220,21 +220,6 @@ def _print_final_cost(console: ConsoleClient, one: dict[str, Any]) -> None:
         print(report.format_final_cost(one))
     else:
         print(f"Its final cost will be on {visible(console.pages_url)}statement")
-
-
-def _load_local(missing: list[str]) -> dict[str, Any] | None:
-    path = os.environ.get(STATUS_FILE_NAME)
-    if not path:
-        return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            local = json.load(file)
-    except (OSError, ValueError):
-        local = None
-    if not isinstance(local, dict):
-        missing.append(f"the instance's own status cannot be read from {path}")
-        return None
-    return local
 
 
 def _parse_timeout(text: str) -> float:

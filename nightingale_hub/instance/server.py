@@ -5,6 +5,7 @@ Whatever the agent itself was started with stays out.
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import socket
@@ -99,6 +100,7 @@ class Server:
             "HOME": str(home),
             # Terminals whose PATH no login script resets, and no news from outside.
             "JUPYTER_CONFIG_PATH": str(Path(__file__).parent / "jupyter"),
+            "JUPYTER_PATH": ":".join(filter(None, (find_lab_files(), given.get("JUPYTER_PATH")))),
             "JUPYTERHUB_SERVICE_URL": f"http://127.0.0.1:{self.port.number}{prefix}",
             # By instance: pids, by which Jupyter names files there, begin anew in each.
             "JUPYTER_RUNTIME_DIR": str(home / ".local/share/jupyter/runtime" / self.instance_id),
@@ -125,6 +127,14 @@ class Server:
                 f"{self.account.name} cannot reach {lost}; install Nightingale Hub where every "
                 "user may run it (not below /root), or set isolate_users = False"
             )
+
+
+def find_lab_files() -> str:
+    """Return the folder in whose `labextensions` Lab and Notebook find the researcher's panel."""
+    # Named, not imported: the part belongs to the browser.
+    part = importlib.util.find_spec("nightingale_hub.labextension")
+    assert part is not None and part.origin is not None, "it is in this distribution"
+    return str(Path(part.origin).parent / "share")
 
 
 def choose_cpus(instance_id: str, vcpus: int | None) -> set[int]:

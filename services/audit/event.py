@@ -21,12 +21,12 @@ Path = Annotated[str, Meta(max_length=64 << 10)]
 
 
 class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """What one open, read, release or refusal was; the field names are those of the wire."""
+    """What one open, read, release or refusal was, or what was sent; named as on the wire."""
 
     v: Literal[1]
     seq: Annotated[int, Meta(ge=1, le=LARGEST)]
     ts: Annotated[int, Meta(ge=0, lt=YEAR_10000_US)]  # µs
-    act: Literal["open", "read", "release", "denied"]
+    act: Literal["open", "read", "release", "denied", "egress"]
     user: str
     uid: Word32
     pid: Word32  # the thread group
@@ -43,6 +43,11 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     flags: Word32
     rc: Annotated[int, Meta(ge=0, lt=4096)]  # errno, or 0
     pol: Literal["strict", "ranges", "opens"]
+    cmd: Annotated[str, Meta(max_length=64)] = ""  # SHA-256 of the command line
+    cg: Path = ""  # cgroup
+    kid: Annotated[str, Meta(max_length=36)] = ""  # Jupyter kernel
+    ouid: Word32 | None = None  # whoever opened what another reads
+    opid: Word32 | None = None
 
 
 _decoder = msgspec.json.Decoder(Event)
@@ -83,6 +88,6 @@ def check_lines(lines: bytes, owner: str, first_seq: int, last_seq: int) -> list
             raise BadInput(f"line {number}: user is not the owner of this stream")
         if event.ino >= 2**64:
             raise BadInput(f"line {number}: ino is no inode number")
-        if may_hold_nul and "\0" in event.ds + event.path + event.exe:
+        if may_hold_nul and "\0" in event.ds + event.path + event.exe + event.cg:
             raise BadInput(f"line {number}: a name holds NUL, which no file name can")
     return found

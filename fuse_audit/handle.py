@@ -1,0 +1,33 @@
+"""A handle: one open of one file, and the caller that asks for it or through it."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from nightingale_hub.fuse_audit.descriptor import Descriptor
+from nightingale_hub.fuse_audit.process import Process
+from nightingale_hub.fuse_audit.tree import Node
+
+
+class Caller(NamedTuple):
+    """Who sent a request: a user id and a thread id, as the kernel says them.
+
+    `about_to` is told the sequence number and the handle's number of a record, before a byte of
+    it is written.
+    """
+
+    uid: int
+    tid: int
+    about_to: Callable[[int, int], None] | None = None
+
+
+class Handle(NamedTuple):
+    """One open of one file; `fields` are those of its records, `fid` is its number."""
+
+    fid: int
+    node: Node
+    file: Descriptor
+    opener: Process
+    uid: int
+    fields: bytes
+    flags: int
+    policy: bytes

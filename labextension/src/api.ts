@@ -1,0 +1,65 @@
+// The console's answers, asked of this server's own extension, which alone holds a hub token.
+
+import { URLExt } from '@jupyterlab/coreutils';
+import { ServerConnection } from '@jupyterlab/services';
+
+/** An instance as the console describes it; what a part did not tell is null. */
+export interface Instance {
+  id: string;
+  cloud: string;
+  region: string;
+  size: string;
+  cpu: string;
+  gpu: string;
+  state: string;
+  reason: string;
+  nano_usd_per_hour: number;
+  seconds: number | null;
+  amount_micro_usd: number | null;
+  is_healthy: boolean | null;
+}
+
+/** A dataset that the researcher was granted. */
+export interface Dataset {
+  name: string;
+  title: string;
+}
+
+/** What the side panel and the status bar show. */
+export interface Status {
+  instance: Instance | null;
+  month_micro_usd: number | null;
+  audit: { files: number; reads: number; bytes: number; received_seq: number } | null;
+  datasets: Dataset[];
+  missing: string[];
+  local: { datasets: string | null; data_refused: string | null; isolation: string[] } | null;
+}
+
+/** An error with a message for the person at the screen. */
+export class Refused extends Error {}
+
+/** Ask the extension; rejects with `Refused` and what it said. */
+export async function ask<T>(
+  settings: ServerConnection.ISettings,
+  method: 'GET' | 'POST',
+  name: string,
+  body?: object
+): Promise<T> {
+  const url = URLExt.join(settings.baseUrl, 'nightingale', 'api', name);
+  const init: RequestInit = { method, cache: 'no-store' };
+  if (method === 'POST') {
+    init.body = JSON.stringify(body ?? {});
+    init.headers = { 'Content-Type': 'application/json' };
+  }
+  let response: Response;
+  try {
+    response = await ServerConnection.makeRequest(url, init, settings);
+  } catch {
+    throw new Refused('The instance does not answer.');
+  }
+  const answer = await response.json().catch(() => null);
+  if (!response.ok || answer === null) {
+    throw new Refused(answer?.error?.message ?? `The instance answered ${response.status}.`);
+  }
+  return answer as T;
+}

@@ -1,0 +1,179 @@
+// The side panel: the instance, its cost, what is logged, and what can be done about it.
+
+import { Dialog, showDialog, showErrorMessage } from '@jupyterlab/apputils';
+import { PageConfig } from '@jupyterlab/coreutils';
+import { Widget } from '@lumino/widgets';
+
+import { ask, Instance, Status } from './api';
+import { Model } from './model';
+import { formatClock, formatDuration, formatRate, formatUsd } from './text';
+
+type Facts = [label: string, value: string][];
+
+export class Panel extends Widget {
+  private readonly note = element('p', 'jp-nightingale-note');
+  private readonly sections = element('div');
+  private readonly stop = element('button', 'jp-Button jp-mod-styled jp-mod-warn', 'Stop…');
+  private isStopping = false;
+
+  constructor(private readonly model: Model) {
+    super();
+    this.addClass('jp-nightingale-Panel');
+    this.note.setAttribute('role', 'status');
+    this.stop.type = 'button';
+    this.stop.addEventListener('click', () => void this.askToStop());
+    this.node.append(this.note, this.sections, this.stop);
+    model.changed.connect(this.update, this);
+    this.update();
+  }
+
+  protected onUpdateRequest(): void {
+    const { status } = this.model;
+    this.note.textContent = this.describeAge();
+    this.note.hidden = this.note.textContent === '';
+    const one = status?.instance ?? null;
+    this.stop.disabled = this.isStopping || one === null || !isUp(one);
+    if (status) {
+      this.sections.replaceChildren(...buildSections(status));
+    }
+  }
+
+  private describeAge(): string {
+    if (!this.model.error) {
+      return this.model.status ? '' : 'Asking …';
+    }
+    const heard = this.model.heardMs ? ` Figures as of ${formatClock(this.model.heardMs)}.` : '';
+    return `${this.model.error.replace(/\.?$/, '.')}${heard}`;
+  }
+
+  private async askToStop(): Promise<void> {
+    const one = this.model.status?.instance;
+    if (!one) {
+      return;
+    }
+    const cost = one.amount_micro_usd === null ? 'unknown' : formatUsd(one.amount_micro_usd);
+    const answer = await showDialog({
+      title: `Stop ${one.id}?`,
+      body:
+        `Cost so far: ${cost}. Kernels and terminals end at once, the files in your home stay, ` +
+        'and the charge ends when the stop is accepted.',
+      buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Stop it' })],
+      defaultButton: 0
+    });
+    if (!answer.button.accept) {
+      return;
+    }
+    this.isStopping = true;
+    this.update();
+    try {
+      await ask(this.model.settings, 'POST', 'stop');
+    } catch (reason) {
+      this.isStopping = false;
+      this.update();
+      await showErrorMessage('Nothing was stopped', String((reason as Error).message));
+      return;
+    }
+    // The server ends now; the hub's own pages go on.
+    window.location.assign(pagesUrl());
+  }
+}
+
+/** Return the address of the console's pages, beside the hub's. */
+export function pagesUrl(): string {
+  const hub = PageConfig.getOption('hubPrefix') || '/hub/';
+  return `${hub.replace(/hub\/$/, '')}services/console/`;
+}
+
+function isUp(one: Instance): boolean {
+  return one.state !== 'stopping' && one.state !== 'stopped';
+}
+
+function buildSections(status: Status): HTMLElement[] {
+  const one = status.instance;
+  const built = [section('Instance', one ? instanceFacts(one) : [['State', 'none runs here']])];
+  built.push(section('Cost', costFacts(status)));
+  built.push(logSection(status));
+  if (status.missing.length > 0) {
+    built.push(section('Missing', status.missing.map(text => ['', text])));
+  }
+  return built;
+}
+
+function instanceFacts(one: Instance): Facts {
+  const facts: Facts = [
+    ['Size', one.size],
+    ['State', one.is_healthy === false ? `${one.state}, does not answer` : one.state],
+    ['Where', `${one.cloud} ${one.region}`],
+    ['Id', one.id]
+  ];
+  if (one.reason) {
+    facts.push(['Why it stops', one.reason]);
+  }
+  return facts;
+}
+
+function costFacts(status: Status): Facts {
+  const one = status.instance;
+  const unknown = 'unknown for now';
+  const facts: Facts = [];
+  if (one) {
+    facts.push(['Rate', formatRate(one.nano_usd_per_hour)]);
+    facts.push(['Time', one.seconds === null ? unknown : formatDuration(one.seconds)]);
+    const cost = one.amount_micro_usd;
+    facts.push(['So far', cost === null ? unknown : formatUsd(cost)]);
+  }
+  const month = status.month_micro_usd;
+  facts.push(['This month', month === null ? unknown : formatUsd(month)]);
+  return facts;
+}
+
+function logSection(status: Status): HTMLElement {
+  const facts: Facts = [];
+  const { audit, local } = status;
+  if (audit) {
+    facts.push(['Files', audit.files.toLocaleString('en')]);
+    facts.push(['Reads', audit.reads.toLocaleString('en')]);
+    facts.push(['Bytes', audit.bytes.toLocaleString('en')]);
+  }
+  const built = section('What is logged', facts);
+  if (local?.data_refused) {
+    built.append(element('p', 'jp-nightingale-warn', `No data: ${local.data_refused}`));
+  }
+  const said =
+    'Every read of a dataset is recorded: who, which file, which part, when, how long, and by ' +
+    'which program. Your own files and what you type are not.';
+  built.append(element('p', '', said));
+  const datasets = element('ul');
+  for (const each of status.datasets) {
+    datasets.append(element('li', '', `${each.title} (${each.name})`));
+  }
+  const link = element('a', '', 'What was read');
+  link.href = `${pagesUrl()}reads`;
+  link.target = '_blank';
+  link.rel = 'noopener';
+  built.append(datasets, link);
+  return built;
+}
+
+function section(title: string, facts: Facts): HTMLElement {
+  const built = element('section');
+  built.append(element('h3', '', title));
+  const list = element('dl');
+  for (const [label, value] of facts) {
+    list.append(element('dt', '', label), element('dd', '', value));
+  }
+  built.append(list);
+  return built;
+}
+
+// Text only: what the hub or a researcher's file is called never becomes markup.
+function element<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  className = '',
+  text = ''
+): HTMLElementTagNameMap[K] {
+  const made = document.createElement(tag);
+  made.className = className;
+  made.textContent = text;
+  return made;
+}

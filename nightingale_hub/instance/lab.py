@@ -1,0 +1,82 @@
+"""The Jupyter server extension: what the browser may ask of the console, passed on.
+
+The server's hub token stays in this process; a page gets the answers to the questions below and
+nothing else. It decides nothing: the console does, for the token that it is shown.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.serverapp import ServerApp
+from jupyter_server.utils import url_path_join
+from tornado.web import authenticated
+
+from nightingale_hub.errors import BadInput, NightingaleError, NotFound
+from nightingale_hub.instance.console_client import ConsoleClient
+from nightingale_hub.instance.local_status import load_local
+
+QUESTIONS = {"GET": ("status", "cost", "sizes"), "POST": ("stop",)}
+ANSWER_WITHIN_S = 10.0
+MAX_BODY_BYTES = 16 << 10
+
+
+def _jupyter_server_extension_points() -> list[dict[str, str]]:
+    return [{"module": __name__}]
+
+
+def _load_jupyter_server_extension(app: ServerApp) -> None:
+    prefix = url_path_join(app.web_app.settings["base_url"], "nightingale", "api")
+    route = (f"{prefix}/([a-z/-]{{1,60}})", ConsoleHandler)
+    app.web_app.add_handlers(".*$", [route])  # type: ignore[no-untyped-call]  # tornado's
+
+
+class ConsoleHandler(APIHandler):
+    """One question to the console, in the name of this server."""
+
+    @authenticated
+    async def get(self, name: str) -> None:
+        """Reply the console's *name*, and with `status` the instance's own."""
+        await self._pass_on("GET", name)
+
+    @authenticated
+    async def post(self, name: str) -> None:
+        """Reply what the console answers to a POST of *name*."""
+        await self._pass_on("POST", name)
+
+    async def _pass_on(self, method: str, name: str) -> None:
+        try:
+            if name not in QUESTIONS[method]:
+                raise NotFound(f"this extension passes no {method} {name[:60]!r} on")
+            answer = await asyncio.to_thread(_ask, method, name, self._body(), os.environ)
+        except NightingaleError as error:
+            self.set_status(error.status)
+            self.finish({"error": {"code": error.code, "message": str(error)}})
+            return
+        self.finish(answer)
+
+    def _body(self) -> dict[str, Any]:
+        if not self.request.body:
+            return {}
+        try:
+            body = json.loads(self.request.body[: MAX_BODY_BYTES + 1])
+        except ValueError as error:
+            raise BadInput(f"the request is no JSON of at most {MAX_BODY_BYTES} bytes") from error
+        if not isinstance(body, dict):
+            raise BadInput("the request is no JSON object")
+        return body
+
+
+def _ask(
+    method: str, name: str, body: dict[str, Any], environment: Mapping[str, str]
+) -> dict[str, Any]:
+    console = ConsoleClient.from_environment(environment, ANSWER_WITHIN_S)
+    if method == "POST":
+        return console.post(name)
+    answer = console.get(name)
+    if name == "status":
+        answer["local"] = load_local(environment, answer["missing"])
+    return answer

@@ -1,0 +1,147 @@
+"""JupyterLab's status bar and panel in a real browser, and what the extension lets through."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from nightingale_hub.money import format_rate
+from tests.client import SMALL
+from tests.hub import Hub, running_hub
+from tests.test_console_browser import CHROMIUM, FLAGS
+
+ROOT = Path(__file__).parent.parent
+SCREENSHOTS = os.environ.get("NIGHTINGALE_SCREENSHOTS")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs the chromium program (Debian's)")
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with running_hub(users=("ada",)) as hub:
+        yield hub
+
+
+@pytest.fixture
+def running(hub):
+    """The hub, with ada's server running."""
+    ada = hub.client("ada")
+    if hub.find_instance("ada") is None:
+        ada.start(SMALL)
+    ada.wait_ready()
+    return hub
+
+
+def ask(hub: Hub, method: str, path: str, **content):
+    """Ask ada's server as a program with ada's own token does."""
+    ada = hub.client("ada")
+    headers = {"Authorization": f"Bearer {ada.token}"}
+    return ada.http.request(method, f"user/ada/nightingale/api/{path}", headers=headers, **content)
+
+
+@pytest.fixture
+def page():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1280, "height": 900})
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+
+
+def shoot(page: Page, name: str) -> None:
+    if SCREENSHOTS:
+        Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+def test_the_built_files_are_those_of_the_sources():
+    done = subprocess.run(
+        [sys.executable, ROOT / "labextension" / "build.py", "--check"], capture_output=True
+    )
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_extension_passes_the_status_on_and_no_token(running):
+    answer = ask(running, "GET", "status")
+    status = answer.json()
+    assert status["instance"]["id"] == running.find_instance("ada").id
+    assert status["local"]["isolation"] is not None
+    assert {"lines", "total_micro_usd"} <= set(ask(running, "GET", "cost").json())
+    assert {each["resource"] for each in ask(running, "GET", "sizes").json()["sizes"]} == set(SMALL)
+    assert "token" not in answer.text.lower()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [("GET", "reads", 404), ("GET", "stop", 404), ("POST", "status", 404), ("GET", "..", 404)],
+)
+def test_what_is_not_for_the_browser_is_not_passed_on(running, method, path, expected):
+    assert ask(running, method, path, content=b"{}").status_code == expected
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'"' + b"x" * 20_000 + b'"'])
+def test_a_body_that_is_none_stops_nothing(running, body):
+    answer = ask(running, "POST", "stop", content=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "bad_input"
+    assert running.find_instance("ada").wanted == "running"
+
+
+def test_nobody_without_a_session_or_from_another_site_is_answered(running):
+    ada = running.client("ada")
+    url = f"{running.url}user/ada/nightingale/api/"
+    anonymous = httpx.get(f"{url}status", trust_env=False)
+    assert anonymous.status_code == 403 and "Forbidden" in anonymous.text
+    ada.http.get("user/ada/lab")  # a session in cookies, as a browser has it
+    forged = ada.http.post(f"{url}stop", json={}, headers={"Origin": "https://evil.example"})
+    assert forged.status_code == 403
+    assert running.find_instance("ada").wanted == "running"
+
+
+@needs_browser
+def test_lab_shows_what_runs_and_what_it_costs_and_stops_it(running, page):
+    row = running.find_instance("ada")
+    log_in(page, running)
+    bar = page.locator(".jp-nightingale-Bar button")
+    rate = re.escape(format_rate(row.nano_usd_per_hour))
+    expect(bar).to_have_text(re.compile(rf"^cpu S · .*\d+ s · .*\$.* · {rate}$"))
+    before = bar.text_content()
+    expect(bar).not_to_have_text(before or "")
+    bar.click()
+    panel = page.locator(".jp-nightingale-Panel")
+    expect(panel).to_contain_text(row.id)
+    expect(panel).to_contain_text("Every read of a dataset is recorded")
+    expect(panel.get_by_role("link", name="What was read")).to_have_attribute(
+        "href", "/services/console/reads"
+    )
+    shoot(page, "lab-panel")
+
+    running.kill_service("console")
+    expect(bar).to_contain_text("as of")
+    expect(panel.locator(".jp-nightingale-note")).to_contain_text("console does not")
+    shoot(page, "lab-no-hub")
+    expect(bar).not_to_contain_text("as of", timeout=90_000)  # the hub starts it again
+
+    panel.get_by_role("button", name="Stop…").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Cost so far: $")
+    dialog.get_by_role("button", name="Cancel").click()
+    assert running.find_instance("ada").wanted == "running"
+    panel.get_by_role("button", name="Stop…").click()
+    shoot(page, "lab-stop")
+    page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
+    page.wait_for_url("**/services/console/")
+    running.wait_state("ada", "stopped")
+
+
+def log_in(page: Page, hub: Hub) -> None:
+    page.goto(hub.url)
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill(hub.passwords[""])
+    page.get_by_role("button", name="Sign in").click()
+    page.wait_for_url("**/user/ada/lab**")
