@@ -42,6 +42,13 @@ class TooLarge(BadInput):
     status = 413
 
 
+class NotProven(NightingaleError):
+    """A bundle of the audit log was edited, cut or is old, and the verifier says where."""
+
+    code = "not_proven"
+    exit_code = 11
+
+
 class TooMany(NightingaleError):
     """More comes at once than is taken; the same call may work in a moment."""
 

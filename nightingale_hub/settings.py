@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from traitlets import Bool, Dict, Float, Integer, Unicode, default, validate
+from traitlets import Bool, Dict, Float, Integer, List, Unicode, default, validate
 from traitlets.config import Config, Configurable
 
 from nightingale_hub.durable import create_text
@@ -100,6 +100,13 @@ class NightingaleHub(Configurable):
         help="Where audit events and findings are handed on to, by a name of yours: "
         "{'siem': {'kind': 'syslog', 'host': …, 'port': …}}. Kinds and keys: docs/exports.md. "
         "Default: nowhere.",
+    ).tag(config=True)
+
+    audit_witnesses = List(
+        Unicode(),
+        help="Places that keep each signed checkpoint of the audit log: folders, or URLs that "
+        "fsspec knows (s3://bucket/prefix). They must be out of the reach of this hub's admins; "
+        "without one an old copy of the log, put back whole, is not found. Default: none.",
     ).tag(config=True)
 
     service_ports = Dict(

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from nightingale_hub.clock import US_PER_S, format_time, now_us
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound
 from nightingale_hub.instance import report
+from nightingale_hub.instance.audit_commands import add_commands, run_audit
 from nightingale_hub.instance.console_client import ConsoleClient
 from nightingale_hub.instance.local_status import load_local
 from nightingale_hub.text import visible
@@ -29,7 +30,7 @@ UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 EPILOG = """\
 exit codes: 0 done, 1 the output cannot be written, 2 bad input or not in an instance,
 3 not allowed, 4 nothing there, 5 conflict, 6 the hub or a part of it does not answer,
-130 interrupted, 141 broken pipe
+11 the audit log was edited, 130 interrupted, 141 broken pipe
 """
 
 
@@ -63,7 +64,7 @@ def build_parser() -> Parser:
     parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
-    def add(name: str, run: Callable[[argparse.Namespace, ConsoleClient], None], text: str) -> Any:
+    def add(name: str, run: Callable[[argparse.Namespace, Any], int | None], text: str) -> Any:
         command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
         command.add_argument("--json", action="store_true", help="print one JSON object")
         command.add_argument(
@@ -85,6 +86,7 @@ def build_parser() -> Parser:
         "(90m, 24h, 7d); default: since the month began",
     )
     add("sizes", run_sizes, "show the sizes of an instance and what they cost")
+    add_commands(add("audit", run_audit, "check a bundle of the audit log, with no hub"))
     stop = add("stop", run_stop, "stop the instance: kernels end, files stay, the charge ends")
     stop.add_argument("-y", "--yes", action="store_true", help="do not ask")
     return parser
@@ -178,8 +180,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         try:
             options = build_parser().parse_args(given)
-            options.run(options, ConsoleClient.from_environment(os.environ, options.timeout))
-            code = 0
+            console = None
+            if options.run is not run_audit:
+                console = ConsoleClient.from_environment(os.environ, options.timeout)
+            code = options.run(options, console) or 0
         except NightingaleError as error:
             code = _print_error(error, as_json="--json" in given)
         sys.stdout.flush()

@@ -28,6 +28,18 @@ log_leaf = Table(
     UniqueConstraint("position"),
 )
 
+# Audit: the signed heads of the log, and the tree that each was made from.
+log_checkpoint = Table(
+    "log_checkpoint",
+    metadata,
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("size", BigInteger, nullable=False),
+    Column("nodes", Text, nullable=False),  # hex, one after the other: what the root is made of
+    Column("note", Text, nullable=False),
+    Column("witnessed_us", BigInteger),  # every witness has it
+    Index(None, "witnessed_us"),
+)
+
 # Anyone, through nightingale_hub/findings.py; each has its leaf, and each change of its state too.
 finding = Table(
     "finding",

@@ -2,19 +2,24 @@
 
 import asyncio
 
+from nightingale_hub.clock import now_us
 from nightingale_hub.exports import parse_exports
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.audit.api import ReadsHandler, StreamHandler, SummaryHandler
+from nightingale_hub.services.audit.ends import end_streams
 from nightingale_hub.services.audit.export.exporter import Exporter
 from nightingale_hub.services.audit.export.targets import make_target
 from nightingale_hub.services.audit.index import Index
 from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
+from nightingale_hub.services.audit.log import Log
 from nightingale_hub.services.audit.reader import EventReader
 from nightingale_hub.services.audit.segments import Segments
 from nightingale_hub.services.audit.writer import Writer
 
 INDEX_PAUSE_S = 0.2
 EXPORT_PAUSE_S = 1.0
+LOG_PAUSE_S = 1.0
+ENDS_PAUSE_S = 60.0
 
 
 def make_segments(context: Context) -> Segments:
@@ -27,6 +32,11 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
     segments = make_segments(context)
     writer = make_writer(context, segments)
     index = Index(context, segments)
+    follower = Log(context)
+
+    async def end() -> None:
+        await context.write(lambda conn: end_streams(conn, now_us()))
+
     reader = EventReader(context, segments)
     exporters = [
         Exporter(context, reader, each.name, make_target(each))
@@ -51,6 +61,8 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
             Loop("writer", 0.0, writer.step),
             Loop("index", INDEX_PAUSE_S, index.step),
             *(Loop(f"export {each.name}", EXPORT_PAUSE_S, each.step) for each in exporters),
+            Loop("log", LOG_PAUSE_S, follower.step),
+            Loop("ends", ENDS_PAUSE_S, end),
         ],
         on_stop=stop,
     )

@@ -1,0 +1,1 @@
+"""The tamper-evident log as anyone can check it: needs Python and `cryptography`, no hub."""
