@@ -17,10 +17,14 @@ from nightingale_hub.settings import SERVICES, SLOT_NAME, NightingaleHub
 SCOPES = {
     "custom:nightingale:instance:read": {"description": "See an instance, its cost and its reads"},
     "custom:nightingale:instance:stop": {"description": "Stop an instance"},
+    "custom:nightingale:instance:change": {"description": "Resize an instance, or keep it longer"},
 }
+# Beside a culler that an operator may have already.
+CULLER = "nightingale-culler"
 # What each service may ask of the hub beyond identifying its callers.
 SERVICE_SCOPES = {
     "supervisor": ["delete:servers"],
+    CULLER: ["list:users", "read:users:activity", "read:servers", "delete:servers"],
 }
 CONSOLE = "access:services!service=console"
 
@@ -55,8 +59,9 @@ def configure(c: Any) -> NightingaleHub:
     # A server that was starting waits for the supervisor, which the hub starts after this check.
     hub.init_spawners_timeout = _given(hub, "init_spawners_timeout", 1)
     hub.custom_scopes = {**_given(hub, "custom_scopes", {}), **SCOPES}
-    _extend(hub, "services", _list_services(settings))
-    _extend(hub, "load_roles", _roles())
+    services = _list_services(settings)
+    _extend(hub, "services", services)
+    _extend(hub, "load_roles", _roles({each["name"] for each in services}))
     proxy = find_proxy_command()
     if proxy is not None and "command" not in c.ConfigurableHTTPProxy:
         c.ConfigurableHTTPProxy.command = proxy
@@ -68,6 +73,7 @@ def configure(c: Any) -> NightingaleHub:
         CONSOLE,
         "custom:nightingale:instance:read!server",
         "custom:nightingale:instance:stop!server",
+        "custom:nightingale:instance:change!server",
     ]
     return settings
 
@@ -85,6 +91,15 @@ def _list_services(settings: NightingaleHub) -> list[dict[str, Any]]:
         further["name"] = f"supervisor-{number}"
         further["environment"] = {**further["environment"], SLOT_NAME: str(number)}
         services.append(further)
+    if settings.idle_timeout_s:
+        services.append(
+            {
+                "name": CULLER,
+                "command": [sys.executable, "-m", "nightingale_hub.culler"],
+                "environment": settings.to_environment(),
+                "display": False,
+            }
+        )
     return services
 
 
@@ -102,7 +117,7 @@ def _service(name: str, settings: NightingaleHub) -> dict[str, Any]:
     return service
 
 
-def _roles() -> list[dict[str, Any]]:
+def _roles(services: set[str]) -> list[dict[str, Any]]:
     roles: list[dict[str, Any]] = [
         {
             "name": "user",
@@ -111,12 +126,16 @@ def _roles() -> list[dict[str, Any]]:
                 CONSOLE,
                 "custom:nightingale:instance:read!user",
                 "custom:nightingale:instance:stop!user",
+                "custom:nightingale:instance:change!user",
             ],
         },
         {"name": "nightingale-admin", "scopes": [CONSOLE, *sorted(SCOPES)]},
     ]
     for name, scopes in SERVICE_SCOPES.items():
-        roles.append({"name": f"nightingale-{name}", "services": [name], "scopes": list(scopes)})
+        if name not in services:
+            continue
+        role = f"nightingale-{name.removeprefix('nightingale-')}"
+        roles.append({"name": role, "services": [name], "scopes": list(scopes)})
     return roles
 
 

@@ -4,7 +4,8 @@ Prices are billing's; this file only reads them. A size without a price is not o
 """
 
 import os
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -124,6 +125,16 @@ def find_offer(conn: Connection, cloud: str, region: str, size: Size, at_us: int
         disk_gib=DISK_GIB[size.disk],
         nano_usd_per_hour=total,
     )
+
+
+def describe_offer(offer: Offer) -> dict[str, Any]:
+    """Return *offer* fit for JSON."""
+    return {
+        "size": str(offer.size),
+        **asdict(offer.size),
+        "instance_type": offer.instance_type,
+        "nano_usd_per_hour": offer.nano_usd_per_hour,
+    }
 
 
 def _list_prices(conn: Connection, cloud: str, region: str, at_us: int) -> dict[str, int]:

@@ -87,6 +87,38 @@ class NightingaleHub(Configurable):
         "the most generous of their groups', else the default. Default: no limit.",
     ).tag(config=True)
 
+    idle_timeout_s = Float(
+        3600.0,
+        min=0,
+        help="How long an instance may go unused before it is stopped: no busy kernel, program, "
+        "GPU or dataset read, nobody at its pages. 0 never stops one. Larger: fewer pauses are "
+        "taken for an end; smaller: less is paid for nothing. Default: 3600 s.",
+    ).tag(config=True)
+
+    idle_ceiling_s = Float(
+        86400.0,
+        min=0,
+        help="How long an instance may go unused as far as anybody can tell, where somebody can't: "
+        "what is unknown counts as used until then. Larger: longer faults stop no work; smaller: "
+        "less is paid for what nobody sees. Default: 86400 s.",
+    ).tag(config=True)
+
+    idle_warn_s = Float(
+        900.0,
+        min=0,
+        help="How long before an idle instance is stopped its owner is warned first; the second "
+        "warning comes when a third of that is left. At most half of idle_timeout_s. Larger: more "
+        "time to say no; smaller: fewer warnings in vain. Default: 900 s.",
+    ).tag(config=True)
+
+    keep_limit_s = Float(
+        86400.0,
+        min=60,
+        help="How long an owner may keep an idle instance at a time, with `nightingale extend`. "
+        "Larger: long jobs that look idle need no second word; smaller: less is paid for what was "
+        "forgotten. Default: 86400 s.",
+    ).tag(config=True)
+
     spool_limit_mib = Integer(
         256,
         min=1,

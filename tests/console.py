@@ -26,6 +26,7 @@ from tests.standins import Hub, Part, Servers
 PARTS = ("supervisor", "metering", "billing", "audit")
 READ = "custom:nightingale:instance:read"
 STOP = "custom:nightingale:instance:stop"
+CHANGE = "custom:nightingale:instance:change"
 ACCESS = "access:services!service=console"
 RATE = 41_000_000
 
@@ -43,7 +44,8 @@ class Console:
     def server_token(self, owner: str, server_name: str = "") -> str:
         """Return a new token as the hub gives to a server."""
         server = f"{owner}/{server_name}"
-        return self.token(owner, [ACCESS, f"{READ}!server={server}", f"{STOP}!server={server}"])
+        scopes = [f"{scope}!server={server}" for scope in (READ, STOP, CHANGE)]
+        return self.token(owner, [ACCESS, *scopes])
 
     def token(self, owner: str, scopes: list[str], kind: str = "user") -> str:
         """Return a new token of *owner* with *scopes*."""
@@ -53,7 +55,7 @@ class Console:
 
     def person(self, name: str, admin: bool = False) -> dict[str, str]:
         """Make *name* a person who may log in, and return their hub cookie."""
-        scopes = [ACCESS, f"{READ}!user={name}", f"{STOP}!user={name}"]
+        scopes = [ACCESS, *(f"{scope}!user={name}" for scope in (READ, STOP, CHANGE))]
         model = {"kind": "user", "name": name, "admin": admin, "scopes": scopes}
         self.hub.models[f"oauth-{name}"] = model
         return {"who": name}

@@ -59,6 +59,7 @@ c.ConfigurableHTTPProxy.api_url = "http://127.0.0.1:{proxy_port}"
 c.ConfigurableHTTPProxy.pid_file = "proxy.pid"
 c.NightingaleHub.state_dir = {state!r}
 c.NightingaleHub.db_url = {db_url!r}
+c.NightingaleHub.idle_timeout_s = 0  # the tests of idleness start the culler themselves
 {config}
 nightingale_hub.configure(c)
 {config_after}

@@ -181,7 +181,7 @@ def test_cost_without_billing_is_an_error_never_a_part_of_the_sum(console, alice
 def test_sizes_mark_your_own_and_say_why_one_cannot_be_had(console, alice):
     with console.db.write() as conn:
         conn.exec_driver_sql(
-            "INSERT INTO price (cloud, region, sku, nano_usd_per_hour, effective_us, source) "
+            "INSERT INTO price (cloud, region, sku, nano_per_hour, effective_us, source) "
             "VALUES ('local', 'here', 'cpu.S', 20000000, 0, 'test')"
         )
     done = run(alice, "sizes")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from traitlets.config import Config
 
-from nightingale_hub.config import configure
+from nightingale_hub.config import CULLER, configure
 from nightingale_hub.database import Database
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.secrets_at_rest import decrypt, encrypt
@@ -52,13 +52,21 @@ def test_one_call_wires_spawner_and_services(c):
     settings = configure(c)
     assert c.JupyterHub.spawner_class == "terraform"
     assert c.JupyterHub.cleanup_servers is False
-    services = c.JupyterHub.services.to_dict()["extend"]
+    *services, culler = c.JupyterHub.services.to_dict()["extend"]
     assert [each["name"] for each in services] == list(SERVICES)
+    assert culler["command"] == [sys.executable, "-m", "nightingale_hub.culler"]
     for each in services:
         assert each["command"] == [sys.executable, "-m", f"nightingale_hub.services.{each['name']}"]
         assert each["url"] == settings.service_url(each["name"]).partition("/services")[0]
         assert "api_token" not in each
     assert len(set(settings.service_ports.values())) == len(SERVICES)
+
+
+def test_without_a_timeout_there_is_no_culler(c):
+    c.NightingaleHub.idle_timeout_s = 0
+    c.JupyterHub.services = []
+    configure(c)
+    assert [each["name"] for each in c.JupyterHub.services] == list(SERVICES)
 
 
 def test_what_the_operator_listed_stays(c):
@@ -67,7 +75,7 @@ def test_what_the_operator_listed_stays(c):
     c.JupyterHub.custom_scopes = {"custom:mine": {"description": "mine"}}
     c.Spawner.cmd = ["my-singleuser"]
     configure(c)
-    assert [each["name"] for each in c.JupyterHub.services] == ["culler", *SERVICES]
+    assert [each["name"] for each in c.JupyterHub.services] == ["culler", *SERVICES, CULLER]
     assert c.JupyterHub.load_roles[0] == {"name": "mine"}
     assert "custom:mine" in c.JupyterHub.custom_scopes
     assert c.Spawner.cmd == ["my-singleuser"]
@@ -86,7 +94,8 @@ def test_each_service_gets_the_least_that_it_needs(c):
     configure(c)
     roles = {role["name"]: role for role in c.JupyterHub.load_roles}
     granted = {role["services"][0]: role["scopes"] for role in roles.values() if "services" in role}
-    assert granted == {"supervisor": ["delete:servers"]}
+    seen = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+    assert granted == {"supervisor": ["delete:servers"], CULLER: seen}
     assert not any("admin" in scope for role in roles.values() for scope in role["scopes"])
 
 

@@ -474,6 +474,7 @@ def test_an_admins_page_lists_the_newest_stopped_after_what_runs(console, admin)
 def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried = {*PRIVATE, "admin/fleet", "oauth_callback"}
     tried |= {f"api/{name}" for name in ("status", "cost", "statement", "sizes", "reads", "stop")}
+    tried |= {"api/resize", "api/extend"}
     assert {path.replace("\\", "") for path, _ in (*PAGES, *API)} - tried == {"api(?:/.*)?"}
 
 

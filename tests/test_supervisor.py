@@ -366,6 +366,7 @@ class TestBootstrap:
             "spool_limit_bytes": 256 << 20,
             "audit_url": f"{url}services/audit/api/",
             "metering_url": f"{url}services/metering/api/",
+            "supervisor_url": f"{url}services/supervisor/api/",
             "console_url": f"{url}services/console/api/",
         }
 

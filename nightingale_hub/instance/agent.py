@@ -20,13 +20,17 @@ from nightingale_hub.instance.audit import Audit
 from nightingale_hub.instance.beat import Beats
 from nightingale_hub.instance.bootstrap import Boot, Launch, bootstrap, forget_nonce, load_boot
 from nightingale_hub.instance.kept import Kept, reap_orphans
+from nightingale_hub.instance.lost import count_oom_kills, explain_end
+from nightingale_hub.instance.programs import count_programs
 from nightingale_hub.instance.signals import Signals
+from nightingale_hub.instance.usage import Usage
 from nightingale_hub.processes import Identity, become_subreaper, end_all, list_descendants
 
 SERVER_ENDS_WITHIN_S = 5.0
 REST_ENDS_WITHIN_S = 0.5
 SERVER_RESTARTS = 3
 TICK_S = 0.5
+HUNG_AFTER_S = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +46,8 @@ class Agent:
         self.signals = Signals()
         self.kept: list[Kept] = []
         self.audit: Audit | None = None
+        self.usage: Usage | None = None
+        self._oom_kills = count_oom_kills()
         self.datasets: Path | None = None
         self.refusal: str | None = None
 
@@ -62,10 +68,13 @@ class Agent:
         except (NightingaleError, OSError) as error:
             beats.report(f"server_refused {error}")
         beats.start()
+        self.usage = Usage(launch, port.number, self.directory, self._count_programs)
+        self.usage.start()
         while not self.signals.is_stopping:
             self._look_after_all(boot, launch, beats)
             self.signals.wait(TICK_S)
         beats.end()
+        self.usage.end()
         self._end_all()
 
     def _start_all(self, boot: Boot, launch: Launch, port: server.Port) -> None:
@@ -145,10 +154,40 @@ class Agent:
                 fault = f"{each.name}_refused {error}"
             if fault is not None:
                 beats.report(fault)
+                self._report_loss(each, fault, launch)
+        self._restart_hung(beats)
         reap_orphans(self.kept)
         if self.signals.has_new_size:
             self.signals.has_new_size = False
             self._resize(boot, launch)
+
+    def _report_loss(self, kept: Kept, fault: str, launch: Launch) -> None:
+        """Tell the hub that the server ended, why, and whether it is started again."""
+        status = fault.rpartition(" ")[2]
+        if kept.name != "server" or self.usage is None or not status.lstrip("-").isdigit():
+            return
+        why = explain_end(int(status), self._oom_kills, launch.home)
+        self._oom_kills = count_oom_kills()
+        self.usage.report(f"{'server_lost' if kept.is_lost else 'server_exited'}: {why}")
+        self.usage.note_started()
+
+    def _restart_hung(self, beats: Beats) -> None:
+        """Start a server anew that has answered nothing for so long that nobody can use it."""
+        if self.usage is None or self.usage.silent_s < HUNG_AFTER_S:
+            return
+        for each in self.kept:
+            if each.name == "server" and each.pid is not None:
+                why = f"no answer for {HUNG_AFTER_S:g} s"
+                beats.report(f"server_hung {why}")
+                self.usage.report(f"server_hung: {why}")
+                each.restart(SERVER_ENDS_WITHIN_S, time.monotonic())
+        self.usage.note_started()
+
+    def _count_programs(self) -> int:
+        """Count programs that a researcher left running: all but the server, kernels and shells."""
+        server = next((each.pid for each in self.kept if each.name == "server"), None)
+        ours = [each.pid for each in self._list_servers()]
+        return count_programs(server, ours)
 
     def _resize(self, boot: Boot, launch: Launch) -> None:
         size = find_json(self.directory / "size.json")

@@ -45,6 +45,7 @@ class Launch:
     audit_url: str
     metering_url: str
     console_url: str
+    supervisor_url: str
 
 
 def load_boot(directory: Path) -> Boot:
@@ -118,4 +119,5 @@ def _parse_launch(answer: dict[str, Any]) -> Launch:
         audit_url=str(answer["audit_url"]),
         metering_url=str(answer["metering_url"]),
         console_url=str(answer["console_url"]),
+        supervisor_url=str(answer["supervisor_url"]),
     )

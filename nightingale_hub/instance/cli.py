@@ -19,14 +19,15 @@ from nightingale_hub.clock import US_PER_S, format_time, now_us
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound
 from nightingale_hub.instance import report
 from nightingale_hub.instance.audit_commands import add_commands, run_audit
+from nightingale_hub.instance.change import UNITS_S, add_resize, run_extend, run_resize
 from nightingale_hub.instance.console_client import ConsoleClient
 from nightingale_hub.instance.local_status import load_local
+from nightingale_hub.instance.terminal import check_can_ask, is_confirmed, say
 from nightingale_hub.text import visible
 
 FINAL_COST_WITHIN_S = 5.0
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
-UNITS_S = {"m": 60, "h": 3600, "d": 86400}
 EPILOG = """\
 exit codes: 0 done, 1 the output cannot be written, 2 bad input or not in an instance,
 3 not allowed, 4 nothing there, 5 conflict, 6 the hub or a part of it does not answer,
@@ -57,7 +58,7 @@ def build_parser() -> Parser:
     """Return the parser of the whole command line."""
     parser = Parser(
         prog="nightingale",
-        description="See and stop the instance that this runs in, and see what it costs.",
+        description="See, change and stop the instance that this runs in, and see its cost.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -87,6 +88,10 @@ def build_parser() -> Parser:
     )
     add("sizes", run_sizes, "show the sizes of an instance and what they cost")
     add_commands(add("audit", run_audit, "check a bundle of the audit log, with no hub"))
+    resize = add("resize", run_resize, "give the instance another size; the files stay")
+    add_resize(resize)
+    extend = add("extend", run_extend, "keep the instance from being stopped as idle")
+    extend.add_argument("duration", metavar="TIME", help="for so long from now: 90m, 2h or 1d")
     stop = add("stop", run_stop, "stop the instance: kernels end, files stay, the charge ends")
     stop.add_argument("-y", "--yes", action="store_true", help="do not ask")
     return parser
@@ -122,14 +127,13 @@ def run_stop(options: argparse.Namespace, console: ConsoleClient) -> None:
     once. Raises `BadInput` without -y where nobody can be asked.
     """
     if not options.yes:
-        if not sys.stdin.isatty():
-            raise BadInput("nobody can be asked here; give -y to stop without asking")
+        check_can_ask("stop")
         one = console.get("status")["instance"]
         if one is None:
             raise NotFound("nothing runs here, so nothing was stopped")
-        _say(report.format_stop_plan(one))
-        if not _is_confirmed():
-            _say("Nothing was stopped.")
+        say(report.format_stop_plan(one))
+        if not is_confirmed("Stop it?"):
+            say("Nothing was stopped.")
             return
     stopped = console.post("stop")
     if options.json:
@@ -189,14 +193,14 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        _say("Interrupted.")
+        say("Interrupted.")
         return INTERRUPTED
     except OSError as error:
         # Python flushes stdout once more when it ends, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return BROKEN_PIPE
-        _say(f"nightingale: the output cannot be written: {error.strerror}")
+        say(f"nightingale: the output cannot be written: {error.strerror}")
         return NightingaleError.exit_code
 
 
@@ -204,7 +208,7 @@ def _print_error(error: NightingaleError, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": {"code": error.code, "message": str(error)}}))
     else:
-        _say(f"nightingale: {visible(str(error))}")
+        say(f"nightingale: {visible(str(error))}")
     return error.exit_code
 
 
@@ -234,15 +238,6 @@ def _parse_timeout(text: str) -> float:
     if not 0.1 <= timeout_s <= 600:
         raise argparse.ArgumentTypeError("must be a number of seconds from 0.1 to 600")
     return timeout_s
-
-
-def _is_confirmed() -> bool:
-    print("Stop it? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

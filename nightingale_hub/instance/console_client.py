@@ -17,6 +17,7 @@ from nightingale_hub.errors import (
     NoOffer,
     NotAllowed,
     NotFound,
+    OverQuota,
     Unavailable,
 )
 
@@ -29,9 +30,12 @@ KEYS = {
     "cost": ("since_us", "lines", "posted_micro_usd", "running_micro_usd", "total_micro_usd"),
     "sizes": ("cloud", "region", "sizes"),
     "stop": ("accepted", "instance", "missing"),
+    "resize": ("plan",),
+    "extend": ("keep_until_us",),
 }
 ERRORS: dict[str, type[NightingaleError]] = {
-    each.code: each for each in (BadInput, NoOffer, NotAllowed, NotFound, Conflict, Unavailable)
+    each.code: each
+    for each in (BadInput, NoOffer, NotAllowed, OverQuota, NotFound, Conflict, Unavailable)
 }
 
 
@@ -70,17 +74,23 @@ class ConsoleClient:
         given = {key: value for key, value in query.items() if value is not None}
         return self._ask("GET", name, f"?{urlencode(given)}" if given else "")
 
-    def post(self, name: str) -> dict[str, Any]:
-        """Return what the console answers to a POST of nothing; raises as `get`."""
-        return self._ask("POST", name)
+    def post(
+        self, name: str, body: dict[str, Any] | None = None, /, **query: int
+    ) -> dict[str, Any]:
+        """Return what the console answers to a POST of *body*; raises as `get`."""
+        return self._ask("POST", name, f"?{urlencode(query)}" if query else "", body)
 
-    def _ask(self, method: str, name: str, query: str = "") -> dict[str, Any]:
+    def _ask(
+        self, method: str, name: str, query: str = "", body: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         connection = self._connect()
         try:
-            connection.request(method, f"{self._parsed.path}{name}{query}", headers=headers)
+            content = None if body is None else json.dumps(body)
+            url = f"{self._parsed.path}{name}{query}"
+            connection.request(method, url, content, headers)
             reply = connection.getresponse()
-            body = _parse_reply(reply.status, self._read(reply))
+            answer = _parse_reply(reply.status, self._read(reply))
         except TimeoutError as error:
             raise Unavailable(
                 f"the hub did not answer within {self._timeout_s:g} s; try again, or wait longer "
@@ -93,13 +103,13 @@ class ConsoleClient:
             ) from error
         finally:
             connection.close()
-        lacking = [key for key in KEYS.get(name, ()) if key not in body]
+        lacking = [key for key in KEYS.get(name, ()) if key not in answer]
         if lacking:
             raise Unavailable(
                 f"the console's answer lacks {', '.join(lacking)}: the hub's version is not this "
                 "instance's; start the instance anew, or tell your admin"
             )
-        return body
+        return answer
 
     def _connect(self) -> http.client.HTTPConnection:
         secure = self._parsed.scheme == "https"

@@ -45,6 +45,11 @@ class Kept:
         """Its pid while it runs or waits to be reaped."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether it ended, and is not started again."""
+        return self._process is None and self._due_s is None and self._failures > 0
+
     def start(self) -> None:
         """Start it."""
         self._due_s = None
@@ -89,6 +94,11 @@ class Kept:
             return self._process.wait()
         finally:
             self._process = None
+
+    def restart(self, timeout_s: float, now_s: float) -> None:
+        """End it, and have it started again as one that ended by itself."""
+        self.end(timeout_s)
+        self._plan_restart(now_s)
 
     def _plan_restart(self, now_s: float) -> None:
         self._failures = 1 if now_s - self._started_s > LASTED_S else self._failures + 1

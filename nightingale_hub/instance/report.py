@@ -111,6 +111,21 @@ def format_stop_plan(one: dict[str, Any]) -> str:
     )
 
 
+def format_resize_plan(plan: dict[str, Any]) -> str:
+    """Return what a resize will do, and what it costs."""
+    more = plan["more_nano_usd_per_hour"]
+    change = f"{format_rate(abs(more))} {'more' if more > 0 else 'less'}" if more else "the same"
+    return format_facts(
+        [
+            ("From", f"{plan['now']['size']} at {format_rate(plan['now']['nano_usd_per_hour'])}"),
+            ("To", f"{plan['then']['size']} at {format_rate(plan['then']['nano_usd_per_hour'])}"),
+            ("Price", change),
+            ("A resize", "keeps the files in your home directory, and the old size if it fails"),
+            ("", "may restart the server where the cloud cannot do without: save your work"),
+        ]
+    )
+
+
 def format_final_cost(one: dict[str, Any]) -> str:
     """Return the cost of a stopped instance, in a sentence."""
     return f"Final cost: {_format_amount(one)}."

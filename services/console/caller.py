@@ -13,6 +13,7 @@ from nightingale_hub.errors import BadInput, NotAllowed
 
 READ = "custom:nightingale:instance:read"
 STOP = "custom:nightingale:instance:stop"
+CHANGE = "custom:nightingale:instance:change"
 ACCESS = frozenset({"access:services", "access:services!service=console"})
 
 

@@ -14,7 +14,9 @@ from nightingale_hub.errors import (
     BadInput,
     Conflict,
     NightingaleError,
+    NoOffer,
     NotFound,
+    OverQuota,
     Unavailable,
 )
 from nightingale_hub.settings import NightingaleHub
@@ -22,6 +24,8 @@ from nightingale_hub.settings import NightingaleHub
 log = logging.getLogger("nightingale")
 ANSWER_WITHIN_S = 5.0
 REFUSALS: dict[int, type[NightingaleError]] = {400: BadInput, 404: NotFound, 409: Conflict}
+# These keep their own code on the way to who asked.
+NAMED: dict[str, type[NightingaleError]] = {each.code: each for each in (NoOffer, OverQuota)}
 
 
 class Parts:
@@ -74,7 +78,7 @@ class Parts:
         body = _parse_object(reply)
         if reply.is_success and body is not None:
             return body
-        refusal = REFUSALS.get(reply.status_code)
+        refusal = NAMED.get(_find_code(body)) or REFUSALS.get(reply.status_code)
         if refusal is not None and body is not None:
             raise refusal(_message(body) or f"{part} refused: {reply.status_code}")
         log.warning("%s answered %s %s with %d", part, method, path, reply.status_code)
@@ -87,6 +91,11 @@ def _parse_object(reply: httpx.Response) -> dict[str, Any] | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
+
+
+def _find_code(body: dict[str, Any] | None) -> str:
+    error = (body or {}).get("error")
+    return str(error.get("code", "")) if isinstance(error, dict) else ""
 
 
 def _message(body: dict[str, Any]) -> str:

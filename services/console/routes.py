@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from nightingale_hub.clock import format_duration, format_time
 from nightingale_hub.money import format_rate, format_usd
 from nightingale_hub.service import Context, Service
-from nightingale_hub.services.console import admin, api, home, page, reads, statement, stop
+from nightingale_hub.services.console import admin, api, change, home, page, reads, statement, stop
 from nightingale_hub.services.console.parts import Parts
 from nightingale_hub.text import visible
 
@@ -32,6 +32,8 @@ API = [
     ("api/sizes", api.Sizes),
     ("api/reads", api.Reads),
     ("api/stop", api.Stop),
+    ("api/resize", change.Resize),
+    ("api/extend", change.Extend),
     ("api(?:/.*)?", api.NoSuchRoute),
 ]
 

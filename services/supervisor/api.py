@@ -5,10 +5,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from nightingale_hub.activity import keep, parse_report, take_report
 from nightingale_hub.auth import ServiceHandler
-from nightingale_hub.clock import now_us
+from nightingale_hub.clock import US_PER_S, format_duration, now_us
 from nightingale_hub.errors import BadInput, NotAllowed, TooLarge
 from nightingale_hub.instances import get, want_stopped
+from nightingale_hub.offers import describe_offer, parse_size
+from nightingale_hub.resizing import Plan
+from nightingale_hub.services.supervisor.asked import plan_size, want_size
 from nightingale_hub.services.supervisor.bootstrap import boot, parse_call
 from nightingale_hub.services.supervisor.hub import Hub
 from nightingale_hub.text import visible
@@ -72,6 +76,84 @@ class StopHandler(SupervisorHandler):
         if is_accepted:
             self.hub.tell_stopped(row.owner, row.server_name)
         self.reply({"accepted": is_accepted, "stop_accepted_us": row.stop_accepted_us})
+
+
+class ResizeHandler(SupervisorHandler):
+    """The console asks, in a person's name, what a resize would do, or for the resize."""
+
+    async def get(self, instance_id: str) -> None:
+        """Reply what giving the instance the size of the query would do.
+
+        Raises what `plan_resize` raises, `NotFound`, and `BadInput` for a size that is none.
+        """
+        await self.require_service("console")
+        size = parse_size({name: self.get_query_argument(name) for name in self._list_given()})
+        settings, at_us = self.context.settings, now_us()
+        plan = await self.context.read(
+            lambda conn: plan_size(conn, settings, instance_id, size, at_us)
+        )
+        self.reply(_describe(plan))
+
+    async def post(self, instance_id: str) -> None:
+        """Have the resize written down, and reply what it will do; raises as `get`."""
+        await self.require_service("console")
+        body = self.small_body()
+        actor = body.pop("actor", None)
+        if not isinstance(actor, str) or not actor.strip() or len(actor) > MAX_REASON_CHARS:
+            raise BadInput("actor must say who asks")
+        size, who = parse_size(body), visible(actor.strip())
+        settings, at_us = self.context.settings, now_us()
+        plan = await self.context.write(
+            lambda conn: want_size(conn, settings, instance_id, size, who, at_us)
+        )
+        self.reply(_describe(plan))
+
+    def _list_given(self) -> list[str]:
+        return sorted(self.request.query_arguments)
+
+
+class ActivityHandler(SupervisorHandler):
+    """An agent says what its instance is used for, and what went wrong in it."""
+
+    async def post(self) -> None:
+        """Take one report; raises `NotAllowed` for a wrong credential, `BadInput`."""
+        row = await self.require_instance()
+        report, faults = parse_report(self.small_body())
+        faults = [visible(each) for each in faults]
+        at_us = now_us()
+        await self.context.write(lambda conn: take_report(conn, row.id, report, faults, at_us))
+        self.reply({"at_us": at_us})
+
+
+class KeepHandler(SupervisorHandler):
+    """The console asks to keep an instance from being stopped as idle."""
+
+    async def post(self, instance_id: str) -> None:
+        """Keep it for `{"for_s"}` seconds; reply until when.
+
+        Raises `NotFound`, `BadInput` for a time that is none or too long.
+        """
+        await self.require_service("console")
+        for_s, most_s = self.small_body().get("for_s"), self.context.settings.keep_limit_s
+        if type(for_s) is not int or not 60 <= for_s <= most_s:
+            raise BadInput(
+                f"an instance can be kept for 1 minute to {format_duration(int(most_s))} at a time"
+            )
+        at_us, for_us = now_us(), for_s * US_PER_S
+
+        def write(conn: Connection) -> int:
+            get(conn, instance_id)
+            return keep(conn, instance_id, for_us, at_us)
+
+        self.reply({"keep_until_us": await self.context.write(write)})
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    return {
+        "now": describe_offer(plan.now),
+        "then": describe_offer(plan.then),
+        "more_nano_usd_per_hour": plan.more_nano_usd_per_hour,
+    }
 
 
 def _parse_reason(body: dict[str, Any]) -> str:

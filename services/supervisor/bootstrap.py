@@ -91,7 +91,7 @@ def _describe(conn: Connection, settings: NightingaleHub, row: Row[Any]) -> dict
     site = Site(settings, row)
     services = {
         f"{name}_url": f"{settings.public_url}services/{name}/api/"
-        for name in ("audit", "metering", "console")
+        for name in ("audit", "metering", "console", "supervisor")
     }
     return {
         "owner": row.owner,

@@ -3,7 +3,10 @@
 from nightingale_hub.row_lease import LEASE_S
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.supervisor.api import (
+    ActivityHandler,
     BootstrapHandler,
+    KeepHandler,
+    ResizeHandler,
     StopHandler,
 )
 from nightingale_hub.services.supervisor.hub import Hub
@@ -26,6 +29,9 @@ def make(context: Context) -> Service:
         routes=[
             (r"api/bootstrap", BootstrapHandler, {}),
             (r"api/instances/([^/]+)/stop", StopHandler, {"hub": hub}),
+            (r"api/instances/([^/]+)/resize", ResizeHandler, {}),
+            (r"api/instances/([^/]+)/keep", KeepHandler, {}),
+            (r"api/activity", ActivityHandler, {}),
         ],
         loops=[
             Loop("supervisor", STEP_PAUSE_S, supervisor.step),
