@@ -71,6 +71,12 @@ class OverQuota(NotAllowed):
     code = "over_quota"
 
 
+class OverBudget(BadInput):
+    """A budget or the credit has not enough left to hold what it would cost; nothing was made."""
+
+    code = "over_budget"
+
+
 class NotFound(NightingaleError):
     """Nothing of that name exists, or the caller may not know that it does."""
 

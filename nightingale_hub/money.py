@@ -1,5 +1,12 @@
 """Money as people read it. Amounts are integers of a named unit; no float touches them."""
 
+# Decimals of the smallest unit that is paid in. ref: https://www.iso.org/iso-4217-currency-codes.html
+DECIMALS = {
+    "AUD": 2, "BRL": 2, "CAD": 2, "CHF": 2, "CNY": 2, "CZK": 2, "DKK": 2, "EUR": 2, "GBP": 2,
+    "HKD": 2, "HUF": 2, "ILS": 2, "INR": 2, "JPY": 0, "KRW": 0, "MXN": 2, "NOK": 2, "NZD": 2,
+    "PLN": 2, "RON": 2, "SEK": 2, "SGD": 2, "TRY": 2, "TWD": 2, "USD": 2, "ZAR": 2,
+}  # fmt: skip
+
 
 def format_usd(micro_usd: int) -> str:
     """Return *micro_usd* exactly, with at least two decimals: `$0.51`, `$0.000228`."""
@@ -14,10 +21,6 @@ def format_rate(nano_usd_per_hour: int) -> str:
     dollars, nano = divmod(nano_usd_per_hour, 1_000_000_000)
     decimals = f"{nano:09d}".rstrip("0").ljust(2, "0")
     return f"${dollars:,}.{decimals}/h"
-
-
-# Smallest units per unit, as decimals: what an invoice can ask for.
-DECIMALS = {"EUR": 2, "GBP": 2, "JPY": 0, "USD": 2}
 
 
 def format_money(micro: int, currency: str) -> str:

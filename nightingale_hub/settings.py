@@ -141,6 +141,19 @@ class NightingaleHub(Configurable):
         "without one an old copy of the log, put back whole, is not found. Default: none.",
     ).tag(config=True)
 
+    invoice_issuer = Unicode(
+        "Nightingale Open Science",
+        help="Who asks for the money, as invoices and statements name it, in one line.",
+    ).tag(config=True)
+
+    invoice_due_days = Integer(
+        30,
+        min=0,
+        max=366,
+        help="Days from an invoice's date to the day on which it is overdue. Larger: customers "
+        "have more time; smaller: money comes sooner. Default: 30.",
+    ).tag(config=True)
+
     service_ports = Dict(
         value_trait=Integer(),
         key_trait=Unicode(),

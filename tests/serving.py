@@ -19,6 +19,7 @@ from nightingale_hub.settings import NightingaleHub
 TOKENS = {
     "console-token": {"kind": "service", "name": "console"},
     "billing-token": {"kind": "service", "name": "billing"},
+    "supervisor-token": {"kind": "service", "name": "supervisor"},
     "alice-token": {"kind": "user", "name": "alice"},
 }
 

@@ -1,4 +1,4 @@
-"""The billing service put together: its routes and its one loop."""
+"""The billing service put together: its routes and its loops."""
 
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.billing.api import (
@@ -7,18 +7,26 @@ from nightingale_hub.services.billing.api import (
     StatementHandler,
 )
 from nightingale_hub.services.billing.biller import Biller
+from nightingale_hub.services.billing.counter import ROUTES
+from nightingale_hub.services.billing.treasurer import Treasurer
 
 RATE_PAUSE_S = 1.0
+KEEP_PAUSE_S = 2.0
 
 
 def make(context: Context) -> Service:
     """Return the service for *context*."""
     biller = Biller(context)
+    treasurer = Treasurer(context)
     return Service(
         routes=[
             (r"api/cost", CostHandler, {}),
             (r"api/statement", StatementHandler, {}),
             (r"api/ledger/check", LedgerHandler, {}),
+            *ROUTES,
         ],
-        loops=[Loop("bill", RATE_PAUSE_S, biller.step)],
+        loops=[
+            Loop("bill", RATE_PAUSE_S, biller.step),
+            Loop("treasurer", KEEP_PAUSE_S, treasurer.step),
+        ],
     )

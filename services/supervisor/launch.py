@@ -7,7 +7,8 @@ from sqlalchemy import Connection, update
 
 from nightingale_hub.auth import sha256_hex
 from nightingale_hub.clock import US_PER_S
-from nightingale_hub.instances import get
+from nightingale_hub.errors import OverBudget, Unavailable
+from nightingale_hub.instances import Cause, get, want_stopped
 from nightingale_hub.probe import probe
 from nightingale_hub.services.supervisor.runs import bring_to_end, find_last_end_us, find_open
 from nightingale_hub.services.supervisor.work import Work
@@ -27,7 +28,8 @@ async def requested(work: Work) -> None:
             launch_secret=None,
         )
         return
-    await work.take_edge("requested_to_launching", "Terraform makes the instance")
+    if await _has_money(work):
+        await work.take_edge("requested_to_launching", "Terraform makes the instance")
 
 
 async def launching(work: Work) -> None:
@@ -80,6 +82,34 @@ async def booting(work: Work) -> None:
     if work.clock() - (made_us or row.created_us) > timeout_s * US_PER_S:
         why = "its server did not answer" if row.port else "it did not call home"
         await work.give_up("booting_to_stopping", f"The launch failed: {why} in {timeout_s:g} s")
+
+
+async def _has_money(work: Work) -> bool:
+    """Have the money held before anything exists; a refusal ends the launch, silence delays it."""
+    if work.money is None:
+        return True
+    try:
+        await work.money.hold(work.row.id)
+    except OverBudget as error:
+        refusal = str(error)
+    except Unavailable as error:
+        message = f"Waiting for billing to hold the money, asking again in {{pause}}: {error}"
+        await work.put_off(message, FIRST_PAUSE_S)
+        return False
+    else:
+        return True
+
+    def refuse(conn: Connection, at_us: int) -> None:
+        want_stopped(conn, work.row.id, at_us, refusal, Cause.BUDGET)
+
+    await work.take_edge(
+        "requested_to_stopped",
+        "Gone: it was never made",
+        refuse,
+        stamp="gone_us",
+        launch_secret=None,
+    )
+    return False
 
 
 async def _prepare(work: Work) -> None:

@@ -10,6 +10,7 @@ from nightingale_hub.services.supervisor.api import (
     StopHandler,
 )
 from nightingale_hub.services.supervisor.hub import Hub
+from nightingale_hub.services.supervisor.money import Money
 from nightingale_hub.services.supervisor.supervisor import Supervisor
 
 # What a researcher waits for beside the cloud itself; smaller costs a query more per second.
@@ -18,12 +19,15 @@ STEP_PAUSE_S = 0.1
 
 def make(context: Context) -> Service:
     """Return the service for *context*."""
-    supervisor = Supervisor(context)
+    money = Money.from_settings(context.settings)
+    supervisor = Supervisor(context, money=money)
     hub = Hub.from_environment()
 
     async def stop() -> None:
         await supervisor.stop()
         await hub.close()
+        if money is not None:
+            await money.close()
 
     return Service(
         routes=[

@@ -41,6 +41,7 @@ from nightingale_hub.row_lease import (
 from nightingale_hub.service import Context
 from nightingale_hub.services.supervisor.asked import take_up_all
 from nightingale_hub.services.supervisor.launch import booting, launching, requested
+from nightingale_hub.services.supervisor.money import Money
 from nightingale_hub.services.supervisor.resize import resizing_step
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.services.supervisor.stop import removing, running, stopped, stopping
@@ -89,9 +90,15 @@ class LeasedContext(Context):
 class Supervisor:
     """One task per instance that is due and that no other supervisor works on."""
 
-    def __init__(self, context: Context, clock: Callable[[], int] = now_us) -> None:
-        """Start with no task; *clock* gives µs."""
+    def __init__(
+        self,
+        context: Context,
+        clock: Callable[[], int] = now_us,
+        money: Money | None = None,
+    ) -> None:
+        """Start with no task; *clock* gives µs, *money* is asked before a launch."""
         self._context = context
+        self._money = money
         self._clock = clock
         self._machine = this_machine()
         self._holder = Holder(context.lease_name, context.epoch)
@@ -153,7 +160,7 @@ class Supervisor:
         state = State(row.actual)
         context = LeasedContext(**vars(self._context), lease=lease)
         try:
-            await STEPS[state](Work(context, row, self._clock))
+            await STEPS[state](Work(context, row, self._clock, self._money))
         except (StaleLease, LostRow, IllegalEdge) as taken:
             log.info("instance %s: %s", row.id, taken)
         except (SQLAlchemyError, Unavailable):

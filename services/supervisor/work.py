@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row
 
 from nightingale_hub.instances import Cause, State, put_off, reset_attempts, take_edge, want_stopped
 from nightingale_hub.service import Context
+from nightingale_hub.services.supervisor.money import Money
 from nightingale_hub.services.supervisor.site import Site
 
 MAX_PAUSE_S = 300.0
@@ -20,6 +21,7 @@ class Work:
     context: Context
     row: Row[Any]
     clock: Callable[[], int]
+    money: Money | None = None
 
     @property
     def site(self) -> Site:
