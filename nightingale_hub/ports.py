@@ -2,7 +2,10 @@
 
 import random
 import socket
+from collections.abc import Collection
 from pathlib import Path
+
+from nightingale_hub.errors import ConfigError
 
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 LOWEST = 10_000
@@ -32,3 +35,20 @@ def is_free_port(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def parse_service_ports(ports: dict[str, int], services: Collection[str]) -> dict[str, int]:
+    """Return *ports*, one for each service that they name; raises `ConfigError` for a wrong one."""
+    unknown = sorted(set(ports) - set(services))
+    if unknown:
+        raise ConfigError(
+            f"c.NightingaleHub.service_ports names {', '.join(unknown)}; "
+            f"the services are {', '.join(services)}"
+        )
+    given = list(ports.values())
+    if len(set(given)) != len(given) or not all(0 < port < 65536 for port in given):
+        raise ConfigError(
+            f"c.NightingaleHub.service_ports is {ports}; each service needs a port of its own, "
+            "from 1 to 65535"
+        )
+    return dict(ports)

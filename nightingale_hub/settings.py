@@ -16,6 +16,7 @@ from traitlets.config import Config, Configurable
 from nightingale_hub.durable import create_text
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.exports import parse_exports
+from nightingale_hub.ports import parse_service_ports
 from nightingale_hub.quotas import parse_quotas
 
 ENVIRONMENT_NAME = "NIGHTINGALE_SETTINGS"
@@ -231,19 +232,7 @@ class NightingaleHub(Configurable):
 
     @validate("service_ports")
     def _validate_service_ports(self, proposal: Any) -> dict[str, int]:
-        unknown = sorted(set(proposal.value) - set(SERVICES))
-        if unknown:
-            raise ConfigError(
-                f"c.NightingaleHub.service_ports names {', '.join(unknown)}; "
-                f"the services are {', '.join(SERVICES)}"
-            )
-        ports = list(proposal.value.values())
-        if len(set(ports)) != len(ports) or not all(0 < port < 65536 for port in ports):
-            raise ConfigError(
-                f"c.NightingaleHub.service_ports is {proposal.value}; each service needs a port of "
-                "its own, from 1 to 65535"
-            )
-        return dict(proposal.value)
+        return parse_service_ports(proposal.value, SERVICES)
 
     @property
     def state_path(self) -> Path:
