@@ -12,8 +12,8 @@ from tests.fleet import TerraformThatFailsToApply, running_fleet, supervising
 from tests.serving import make_context
 
 # More than any life takes; a number past the last write is a supervisor that lives.
-WRITES_OF_A_LAUNCH = 14
-WRITES_OF_A_STOP = 12
+WRITES_OF_A_LAUNCH = 18
+WRITES_OF_A_STOP = 14
 
 survives = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -51,11 +51,19 @@ async def supervise_until_dead(fleet, writes, is_over):
     context = make_context("supervisor", fleet.database, fleet.settings)
     context = ContextThatEnds(**vars(context), writes=writes)
     supervisor = Supervisor(context)
-    async with asyncio.timeout(30):
-        while not context.is_dead.is_set() and not is_over():
+
+    async def run():
+        while not is_over():
             await supervisor.step()
             await asyncio.sleep(0.02)
-    await supervisor.stop()
+
+    tasks = {asyncio.create_task(run()), asyncio.create_task(context.is_dead.wait())}
+    done, _ = await asyncio.wait(tasks, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    await supervisor.break_off()
+    assert done and all(isinstance(each, bool | None | asyncio.CancelledError) for each in results)
     return context.is_dead.is_set()
 
 
@@ -95,7 +103,7 @@ async def test_a_stop_goes_on_after_any_write(fleet, writes):
 
 
 @survives
-@pytest.mark.parametrize("writes", range(1, 12, 2))
+@pytest.mark.parametrize("writes", range(1, 16, 2))
 async def test_a_failed_launch_is_removed_after_any_write(fleet, writes, tmp_path, monkeypatch):
     double = TerraformThatFailsToApply(tmp_path / "bin")
     monkeypatch.setenv("PATH", f"{double.folder}:/usr/local/bin:/usr/bin:/bin")

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -68,11 +67,14 @@ STEPS: dict[State, Callable[[Work], Awaitable[None]]] = {
 }
 
 
-@dataclass(kw_only=True)
 class LeasedContext(Context):
     """A supervisor's means under the lease of one instance."""
 
-    lease: Lease
+    def __init__(self, context: Context, lease: Lease) -> None:
+        """Do as *context* does, for as long as *lease* holds."""
+        super().__init__(context.service, context.settings, context.db, context.epoch, context.slot)
+        self._context = context
+        self._lease = lease
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Return `work(conn)` as `Context.write` does.
@@ -81,10 +83,10 @@ class LeasedContext(Context):
         """
 
         def fenced(conn: Connection) -> T:
-            check(conn, self.lease)
+            check(conn, self._lease)
             return work(conn)
 
-        return await super().write(fenced)
+        return await self._context.write(fenced)
 
 
 class Supervisor:
@@ -148,17 +150,21 @@ class Supervisor:
         await asyncio.gather(*self._tasks.values())
 
     async def stop(self) -> None:
-        """Break off every step, and let others go on; what Terraform does goes on without us."""
+        """Break off every step, and let others go on at once."""
+        await self.break_off()
+        with suppress(StaleLease, SQLAlchemyError, Unavailable):
+            await self._context.write(lambda conn: give_up_all(conn, self._holder))
+
+    async def break_off(self) -> None:
+        """Break off every step; what Terraform does goes on without us."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        with suppress(StaleLease, SQLAlchemyError, Unavailable):
-            await self._context.write(lambda conn: give_up_all(conn, self._holder))
 
     async def _take_step(self, row: Row[Any], lease: Lease) -> None:
         state = State(row.actual)
-        context = LeasedContext(**vars(self._context), lease=lease)
+        context = LeasedContext(self._context, lease)
         try:
             await STEPS[state](Work(context, row, self._clock, self._money))
         except (StaleLease, LostRow, IllegalEdge) as taken:
