@@ -19,7 +19,17 @@ from nightingale_hub.services.console.routes import API, PAGES
 from tests.console import ACCESS, READ, Console, stop
 
 EVIL = "<img src=x onerror=alert(1)>\u202e'\"\n{{7*7}}.dcm"
-PRIVATE = ("", "figures", "statement", "statement.csv", "reads", "reads.csv", "stop", "admin")
+PRIVATE = (
+    "",
+    "figures",
+    "statement",
+    "statement.csv",
+    "reads",
+    "reads.csv",
+    "stop",
+    "notices",
+    "admin",
+)
 
 
 @pytest.fixture
@@ -475,6 +485,7 @@ def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried = {*PRIVATE, "admin/fleet", "oauth_callback"}
     tried |= {f"api/{name}" for name in ("status", "cost", "statement", "sizes", "reads", "stop")}
     tried |= {"api/resize", "api/extend"}
+    tried |= {"api/notices"}
     assert {path.replace("\\", "") for path, _ in (*PAGES, *API)} - tried == {"api(?:/.*)?"}
 
 

@@ -22,9 +22,9 @@ def list_errors():
     ]
 
 
-@pytest.mark.parametrize("name", sorted(NightingaleHub.class_own_traits(config=True)))
+@pytest.mark.parametrize("name", sorted(NightingaleHub.class_traits(config=True)))
 def test_each_setting_is_documented_with_its_help(name):
-    help_text = NightingaleHub.class_own_traits()[name].help
+    help_text = NightingaleHub.class_traits()[name].help
     text = re.sub(r"\s+", " ", (DOCS / "settings.md").read_text())
     assert f"`c.NightingaleHub.{name}`" in text
     assert re.sub(r"\s+", " ", help_text) in text

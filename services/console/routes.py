@@ -2,16 +2,31 @@
 
 import hashlib
 import hmac
+import json
 import os
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nightingale_hub.clock import format_duration, format_time
 from nightingale_hub.money import format_rate, format_usd
-from nightingale_hub.service import Context, Service
-from nightingale_hub.services.console import admin, api, change, home, page, reads, statement, stop
+from nightingale_hub.service import Context, Loop, Service
+from nightingale_hub.services.console import (
+    admin,
+    api,
+    change,
+    home,
+    notices,
+    page,
+    reads,
+    statement,
+    stop,
+)
+from nightingale_hub.services.console.deliver import Deliverer
 from nightingale_hub.services.console.parts import Parts
 from nightingale_hub.text import visible
+
+# How long a notice waits at most before it is sent.
+DELIVER_PAUSE_S = 1.0
 
 PAGES = [
     ("", home.Home),
@@ -21,6 +36,7 @@ PAGES = [
     ("reads", reads.Reads),
     (r"reads\.csv", reads.ReadsCsv),
     ("stop", stop.Stop),
+    ("notices", notices.Notices),
     ("admin", admin.Admin),
     ("admin/fleet", admin.Fleet),
     ("oauth_callback", page.Callback),
@@ -34,6 +50,7 @@ API = [
     ("api/stop", api.Stop),
     ("api/resize", change.Resize),
     ("api/extend", change.Extend),
+    ("api/notices", notices.NoticesApi),
     ("api(?:/.*)?", api.NoSuchRoute),
 ]
 
@@ -49,6 +66,7 @@ def make(context: Context) -> Service:
             ("static/(.*)", page.Static, {"path": str(page.STATIC)}),
             (".*", page.NoSuchPage, {}),
         ],
+        loops=[Loop("deliver", DELIVER_PAUSE_S, Deliverer(context).step)],
         on_stop=parts.close,
         application={
             "parts": parts,
@@ -76,6 +94,7 @@ def load_templates(prefix: str, hub_prefix: str) -> Environment:
         usd=format_usd,
         visible=visible,
         result=reads.format_result,
+        kinds=lambda text: ", ".join(json.loads(text)),
     )
     templates.globals.update(
         prefix=prefix,
