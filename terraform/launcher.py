@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from nightingale_hub.durable import create_text, save_json
+from nightingale_hub.durable import create_text, find_json, save_json
 from nightingale_hub.processes import (
     Identity,
     become_subreaper,
@@ -24,6 +24,7 @@ from nightingale_hub.processes import (
     find_identity,
     list_session,
 )
+from nightingale_hub.terraform.guard import find_refusal, format_error
 
 # A provisioner that lost its Terraform ends by itself well within this (`local down` waits 20 s).
 LEFTOVERS_END_WITHIN_S = 30.0
@@ -69,10 +70,44 @@ class Launcher:
 
     def _run_terraform(self) -> int:
         environment = self._take_environment()
+        before = find_json(self.directory / "before.json") or {}
+        if before.get("push"):
+            status = self._run_one(["state", "push", before["push"]], environment)
+            if status != 0:
+                return status
+            Path(before["push"]).unlink()
+        if before.get("is_guarded"):
+            return self._run_guarded(environment)
+        return self._run_one(self.arguments, environment)
+
+    def _run_guarded(self, environment: dict[str, str]) -> int:
+        """Plan, look whether a home would go, and only then do what was planned."""
+        plan, shown = self.directory / "plan", self.directory / "plan.json"
+        options = [each for each in self.arguments[1:] if not each.startswith("-auto-approve")]
+        status = self._run_one(["plan", *options, f"-out={plan}"], environment)
+        if status == 0:
+            status = self._run_one(["show", "-json", str(plan)], environment, shown)
+        if status == 0:
+            refusal = find_refusal(json.loads(shown.read_text()))
+            if refusal is not None:
+                print(format_error(refusal), flush=True)
+                status = os.EX_NOPERM
+        if status == 0:
+            status = self._run_one([*self.arguments, str(plan)], environment)
+        for path in (plan, shown):
+            path.unlink(missing_ok=True)
+        return status
+
+    def _run_one(
+        self, arguments: list[str], environment: dict[str, str], output: Path | None = None
+    ) -> int:
         if self._is_cancelled:
             return 128 + signal.SIGINT
-        command = find_terraform(environment.get("PATH"))
-        self._terraform = subprocess.Popen([*command, *self.arguments], env=environment)
+        command = [*find_terraform(environment.get("PATH")), *arguments]
+        with (output or Path(os.devnull)).open("wb") as file:
+            self._terraform = subprocess.Popen(
+                command, env=environment, stdout=file if output else None
+            )
         if self._is_cancelled:  # it came between the check and the start
             self._terraform.send_signal(signal.SIGINT)
         status = self._terraform.wait()

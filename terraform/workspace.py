@@ -1,7 +1,8 @@
 """A workspace: one module, one set of values, one state, and every run there ever was of it.
 
-Nothing is downloaded: our modules for this machine need only the provider that Terraform has
-built in, so a workspace needs no `init`.
+A module for this machine needs only the provider that Terraform has built in, so its workspace
+needs no `init` and keeps its state beside it. A cloud's has means: a template that was
+initialized once, and a state in the database.
 """
 
 import os
@@ -15,10 +16,12 @@ from typing import Any
 from nightingale_hub.durable import save_json, save_text
 from nightingale_hub.errors import ConfigError, Conflict
 from nightingale_hub.terraform.command import Command
+from nightingale_hub.terraform.means import Means
 from nightingale_hub.terraform.run import Phase, Run
 
 MODULES = Path(__file__).parent / "modules"
 ACTIONS = ("apply", "destroy")
+ERRORED = "errored.tfstate"
 LEFTOVERS_END_WITHIN_S = 30.0
 
 
@@ -33,10 +36,11 @@ def get_module(cloud: str, kind: str) -> Path:
 class Workspace:
     """A directory in which one module is applied and destroyed, one run at a time."""
 
-    def __init__(self, directory: Path, module: Path) -> None:
+    def __init__(self, directory: Path, module: Path, means: Means | None = None) -> None:
         """Take *directory*, which need not exist yet, for *module*; changes nothing."""
         self.directory = directory
         self.module = module
+        self.means = means
 
     def ensure(self, variables: Mapping[str, Any]) -> None:
         """Put the module and its values in place, readable by this user alone.
@@ -47,6 +51,8 @@ class Workspace:
         for source in sorted(self.module.glob("*.tf")):
             save_text(self.directory / source.name, source.read_text())
         save_json(self.directory / "terraform.tfvars.json", dict(variables))
+        if self.means is not None:
+            self.means.template.link_into(self.directory)
 
     async def start(self, action: str, environment: Mapping[str, str] | None = None) -> Run:
         """Start *action*, `apply` or `destroy`, and return its run; costs money.
@@ -59,9 +65,13 @@ class Workspace:
         if last is not None:
             await self._ensure_over(last)
         directory = self._create_run(action)
-        if action == "destroy" and not (self.directory / "main.tf").exists():
+        listed = dict(environment or {})
+        if self.means is not None:
+            listed |= await self.means.provide(directory)
+            self._write_preparations(action, directory)
+        elif action == "destroy" and not (self.directory / "main.tf").exists():
             return _record_nothing_to_do(directory)
-        save_json(directory / "environment.json", dict(environment or {}))
+        save_json(directory / "environment.json", listed)
         run = Run(directory, Command(self.directory, _write_launcher(directory)).start(action))
         await run.wait_started()
         return run
@@ -79,6 +89,18 @@ class Workspace:
     def remove(self) -> None:
         """Remove the workspace with its state; only for one whose instance is gone."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _write_preparations(self, action: str, run: Path) -> None:
+        """Write down what the launcher does before the action itself."""
+        errored = self.directory / ERRORED
+        save_json(
+            run / "before.json",
+            {
+                # What Terraform could not hand to the backend at its last end.
+                "push": str(errored) if errored.exists() else None,
+                "is_guarded": action == "apply" and self.module.name == "home",
+            },
+        )
 
     async def _ensure_over(self, run: Run) -> None:
         if run.look() is Phase.RUNNING:
