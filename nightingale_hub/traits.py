@@ -39,6 +39,30 @@ class HubTraits(Configurable):
         "Default: true when the hub runs as root, else false.",
     ).tag(config=True)
 
+    clouds = Dict(
+        help="What each cloud but local needs, by its name. For aws: `zones` (list), `image` "
+        "(ami-…), `hub_cidrs` (list: the only addresses that instances may reach), and optionally "
+        "`cidr` (of the network) and `environment` (credentials and endpoints for provider and "
+        "SDK; without it they find their own).",
+    ).tag(config=True)
+
+    terraform_mirror = Unicode(
+        help="Folder of Terraform providers, for `filesystem_mirror`. Empty: from their registry.",
+    ).tag(config=True)
+
+    terraform_runs = Integer(
+        8,
+        min=1,
+        help="How many Terraform runs a supervisor has at once; more wait in a queue that their "
+        "users see. Larger: more starts at once; smaller: less memory. Default: 8.",
+    ).tag(config=True)
+
+    provider_broker = Bool(
+        True,
+        help="Whether Terraform runs share provider processes. Without it each starts its own, "
+        "which takes hundreds of MB and seconds of CPU. Default: true.",
+    ).tag(config=True)
+
     launch_attempts = Integer(
         2,
         min=1,
