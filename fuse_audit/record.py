@@ -7,6 +7,8 @@ every read.
 
 import json
 
+from nightingale_hub.text import format_name as format_name
+
 _EVENT = (
     b'"ts":%d,"act":"%b","user":%b,"uid":%d,%b,%b,'
     b'"off":%d,"len":%d,"dur":%d,"flags":%d,"rc":%d,"pol":"%b"%b}'
@@ -17,11 +19,6 @@ READ = b"read"
 RELEASE = b"release"
 DENIED = b"denied"
 EGRESS = b"egress"
-
-
-def format_name(name: bytes) -> str:
-    r"""Return *name* as text that names it alone: `\xNN` for what is no UTF-8, `\\` for `\`."""
-    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
 
 
 def encode_text(text: str) -> bytes:

@@ -6,7 +6,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotFound
+from nightingale_hub.suspensions import find_suspension
 from nightingale_hub.tables.datasets import dataset, dataset_grant
 
 EVERYONE = "*"
@@ -51,8 +53,13 @@ def grant(conn: Connection, name: str, grantee: str, at_us: int) -> None:
         conn.execute(insert(dataset_grant).values(dataset=name, grantee=grantee, granted_us=at_us))
 
 
-def list_granted(conn: Connection, user: str) -> list[Row[Any]]:
-    """Return the datasets that *user* may mount, by name."""
+def list_granted(conn: Connection, user: str, at_us: int | None = None) -> list[Row[Any]]:
+    """Return the datasets that *user* may mount at *at_us*, by default now, by name.
+
+    While they are suspended there are none: they are not mounted, and a mount refuses to open them.
+    """
+    if find_suspension(conn, user, now_us() if at_us is None else at_us) is not None:
+        return []
     granted = select(dataset_grant.c.dataset).where(dataset_grant.c.grantee.in_((user, EVERYONE)))
     return list(
         conn.execute(select(dataset).where(dataset.c.name.in_(granted)).order_by(dataset.c.name))

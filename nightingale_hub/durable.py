@@ -13,14 +13,19 @@ from typing import Any
 
 def save_text(path: Path, text: str, mode: int = 0o600) -> None:
     """Replace *path* by *text*, durably; *mode* is the new file's."""
-    draft = _write_draft(path, text, mode)
+    save_bytes(path, text.encode(), mode)
+
+
+def save_bytes(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Replace *path* by *data*, durably; *mode* is the new file's."""
+    draft = _write_draft(path, data, mode)
     os.replace(draft, path)
     sync_directory(path.parent)
 
 
 def create_text(path: Path, text: str, mode: int = 0o600) -> bool:
     """Make *path* hold *text* durably unless it exists; of two who try, one gets True."""
-    draft = _write_draft(path, text, mode)
+    draft = _write_draft(path, text.encode(), mode)
     try:
         os.link(draft, path)
     except FileExistsError:
@@ -59,12 +64,12 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _write_draft(path: Path, text: str, mode: int) -> Path:
+def _write_draft(path: Path, data: bytes, mode: int) -> Path:
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(draft, flags, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
         file.flush()
         os.fchmod(descriptor, mode)
         os.fsync(descriptor)

@@ -14,6 +14,11 @@ def visible(text: str) -> str:
     )
 
 
+def format_name(name: bytes) -> str:
+    r"""Return *name* as text that names it alone: `\xNN` for what is no UTF-8, `\\` for `\`."""
+    return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
 def csv_cell(text: str) -> str:
     """Return *text* as a spreadsheet cell that no program takes for a formula.
 

@@ -92,6 +92,28 @@ def test_what_is_sent_out_is_raised_while_it_goes_on():
     assert min(each.until_us for each in found if each.rule == "R6") < START + 12 * MIN
 
 
+def test_what_the_kernel_saw_leave_counts_once_however_often_it_is_told():
+    world = World(random.Random(8), mean_bytes=1 << 20)
+    thief = Person(world, "mallory", random.Random(8))
+    detector = Detector(world)
+    detector.feed(thief.run(world.paths[:100], START, 2), "i-1:b-1", START)
+
+    def tell(offset, length, kind="hub"):
+        [event, *_] = thief.read(world.paths[0], START)
+        sent = {"act": "egress", "ds": "", "path": kind, "off": offset, "len": length}
+        detector.feed([msgspec.structs.replace(event, **sent)], "i-1:b-1", START)
+
+    tell(0, 30 << 20)
+    tell(0, 30 << 20)
+    tell(0, 900 << 20, "local")
+    assert detector.tick(START + MIN) == []
+    tell(30 << 20, 30 << 20)
+    assert {each.rule for each in detector.tick(START + 2 * MIN)} >= {"R6"}
+    tell(60 << 20, 1 << 30, "other")
+    assert {each.rule for each in detector.tick(START + 3 * MIN)} == {"R8"}
+    assert set(detector.state.readers) == {"ct"}
+
+
 @settings(max_examples=20, deadline=None)
 @given(
     exe=st.text(max_size=20),

@@ -178,7 +178,8 @@ async def test_a_running_service_exports_what_the_settings_name(database, tmp_pa
             while not path.exists() or len(path.read_text().splitlines()) < 3:
                 await asyncio.sleep(0.05)
     said = [json.loads(line)["event"]["id"] for line in path.read_text().splitlines()]
-    assert said == [f"{sender.stream_id}:{seq}" for seq in (1, 2, 3)]
+    events = [each for each in said if "finding" not in each]
+    assert events == [f"{sender.stream_id}:{seq}" for seq in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.exports import parse_exports
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.audit.api import ReadsHandler, StreamHandler, SummaryHandler
+from nightingale_hub.services.audit.catalogue import HubCatalogue
 from nightingale_hub.services.audit.ends import end_streams
 from nightingale_hub.services.audit.export.exporter import Exporter
 from nightingale_hub.services.audit.export.targets import make_target
@@ -14,12 +15,15 @@ from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHa
 from nightingale_hub.services.audit.log import Log
 from nightingale_hub.services.audit.reader import EventReader
 from nightingale_hub.services.audit.segments import Segments
+from nightingale_hub.services.audit.watch import Watch
 from nightingale_hub.services.audit.writer import Writer
 
 INDEX_PAUSE_S = 0.2
 EXPORT_PAUSE_S = 1.0
 LOG_PAUSE_S = 1.0
 ENDS_PAUSE_S = 60.0
+WATCH_PAUSE_S = 0.5
+MEASURE_PAUSE_S = 5.0
 
 
 def make_segments(context: Context) -> Segments:
@@ -38,6 +42,8 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
         await context.write(lambda conn: end_streams(conn, now_us()))
 
     reader = EventReader(context, segments)
+    catalogue = HubCatalogue(context)
+    watch = Watch(context, reader, catalogue)
     exporters = [
         Exporter(context, reader, each.name, make_target(each))
         for each in parse_exports(context.settings.exports)
@@ -60,6 +66,8 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
         loops=[
             Loop("writer", 0.0, writer.step),
             Loop("index", INDEX_PAUSE_S, index.step),
+            Loop("watch", WATCH_PAUSE_S, watch.step),
+            Loop("measure", MEASURE_PAUSE_S, catalogue.measure_next),
             *(Loop(f"export {each.name}", EXPORT_PAUSE_S, each.step) for each in exporters),
             Loop("log", LOG_PAUSE_S, follower.step),
             Loop("ends", ENDS_PAUSE_S, end),

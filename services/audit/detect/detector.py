@@ -28,7 +28,9 @@ class State(msgspec.Struct):
     version: int = CURRENT
     readers: dict[str, dict[str, Reader]] = {}  # by dataset, then owner
     suspicions: dict[str, dict[str, list[Suspicion]]] = {}
-    out_bytes: dict[str, Minutes] = {}  # by owner
+    out_bytes: dict[str, Minutes] = {}  # by owner: what Jupyter counted
+    sent_bytes: dict[str, Minutes] = {}  # by owner: what the kernel counted
+    sent: dict[str, int] = {}  # by stream and class: how far the kernel's count has come
     raised: dict[str, int] = {}  # finding's subject: the minute until which it is quiet
 
 
@@ -71,6 +73,9 @@ class Detector:
             act = event.act
             if act == "release":
                 continue
+            if act == "egress":
+                self._note_sent(event, stream_id)
+                continue
             dataset, path, at_us = event.ds, event.path, event.ts
             if not earliest_us <= at_us <= latest_us:
                 found += self._once(checks.tell_clock(event, stream_id, received_us, self.rules))
@@ -95,11 +100,31 @@ class Detector:
 
     def note_out(self, owner: str, at_us: int, size: int) -> None:
         """Count *size* bytes that left for *owner*'s browser."""
-        minute = at_us // US_PER_MINUTE
-        add(self.state.out_bytes.setdefault(owner, {}), minute, size)
+        self._note(self.state.out_bytes, owner, at_us // US_PER_MINUTE, size)
+
+    def _note_sent(self, event: Event, stream_id: str) -> None:
+        """Count what the kernel saw leave the instance; a part may be told twice."""
+        if event.path == "local":
+            return
+        name = f"{stream_id} {event.path}"
+        known, reached = self.state.sent.get(name, 0), event.off + event.len
+        if reached > known:
+            self.state.sent[name] = reached
+            minute = event.ts // US_PER_MINUTE
+            self._note(self.state.sent_bytes, event.user, minute, reached - known)
+
+    def _note(self, counted: dict[str, Minutes], owner: str, minute: int, size: int) -> None:
+        add(counted.setdefault(owner, {}), minute, size)
         for dataset, readers in self.state.readers.items():
             if owner in readers:
                 self._touched.setdefault((owner, dataset), set()).add(minute)
+
+    def _get_out(self, owner: str) -> Minutes:
+        """Return what left, by minute: both counters see the same bytes, the kernel's sees more."""
+        out, sent = self.state.out_bytes.get(owner, {}), self.state.sent_bytes.get(owner)
+        if sent is None:
+            return out
+        return {m: max(out.get(m, 0), sent.get(m, 0)) for m in out.keys() | sent.keys()}
 
     def tick(self, at_us: int) -> list[Finding]:
         """Return what is broken now, at *at_us*: windows that were touched, waits that ended."""
@@ -135,7 +160,7 @@ class Detector:
     def _look(self, owner: str, dataset: str, minutes: set[int]) -> Iterator[Finding]:
         reader = self.state.readers[dataset][owner]
         reader.settle()
-        out = self.state.out_bytes.get(owner, {})
+        out = self._get_out(owner)
         last = max(reader.newest, *minutes)
         ends = {
             end for minute in minutes for end in range(minute, min(minute + SHORT_LOOK, last) + 1)
@@ -162,7 +187,7 @@ class Detector:
         for dataset, by_owner in self.state.suspicions.items():
             for owner, waiting in by_owner.items():
                 reader = self.state.readers[dataset][owner]
-                out = self.state.out_bytes.get(owner, {})
+                out = self._get_out(owner)
                 for suspicion in list(waiting):
                     verdict = judge(suspicion, reader, out, at, self.rules)
                     if verdict is None:
@@ -176,9 +201,11 @@ class Detector:
                         yield from self._once(checks.tell_suspicion(scene, suspicion, at, out))
 
     def _look_out(self, at: int) -> Iterator[Finding]:
-        for owner, out in self.state.out_bytes.items():
-            forget(out, at - MIN_PER_WEEK)
-            for found in checks.check_out(owner, out, at, self.rules):
+        for counted in (self.state.out_bytes, self.state.sent_bytes):
+            for minutes in counted.values():
+                forget(minutes, at - MIN_PER_WEEK)
+        for owner in self.state.out_bytes.keys() | self.state.sent_bytes.keys():
+            for found in checks.check_out(owner, self._get_out(owner), at, self.rules):
                 yield from self._once(found)
 
     def _once(self, found: Finding) -> Iterator[Finding]:

@@ -26,8 +26,8 @@ class Finding:
 
     @property
     def key(self) -> str:
-        """What makes it the same finding: one rule, one person, one dataset, one beginning."""
-        words = (self.rule, str(self.version), self.owner, self.dataset, self.place)
+        """What makes it the same finding: rule, how grave, person, dataset, place and beginning."""
+        words = (self.rule, str(self.version), self.severity, self.owner, self.dataset, self.place)
         return "/".join(w.replace("%", "%25").replace("/", "%2F") for w in words) + (
             f"/{self.since_us // US_PER_MINUTE}"
         )

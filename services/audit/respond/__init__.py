@@ -1,0 +1,1 @@
+"""What follows from findings: incidents, the rungs that they climb, bypasses and reviews."""
