@@ -20,6 +20,7 @@ class HubOnLoopback(http.server.ThreadingHTTPServer):
         self.refusals_before_answer = 0
         self.bootstraps: list[dict[str, Any]] = []
         self.beats: list[dict[str, Any]] = []
+        self.reports: list[dict[str, Any]] = []
         self.takes_records = True
         self.records: list[dict[str, Any]] = []
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
@@ -39,6 +40,9 @@ class HubOnLoopback(http.server.ThreadingHTTPServer):
         if path.endswith("/beat"):
             self.beats.append({**body, "credential": credential})
             return 200, {}
+        if path.endswith("/activity"):
+            self.reports.append({**body, "credential": credential})
+            return 200, {}
         if path.endswith("/open"):
             return (200, {"ack": 0}) if self.takes_records else (503, {})
         if not path.endswith("/bootstrap"):
@@ -52,7 +56,7 @@ class HubOnLoopback(http.server.ThreadingHTTPServer):
         self.nonce = None
         services = {
             f"{name}_url": f"{self.url}services/{name}/api/"
-            for name in ("audit", "metering", "console")
+            for name in ("audit", "metering", "console", "supervisor")
         }
         return 200, {**self.launch, **services}
 

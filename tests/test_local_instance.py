@@ -177,6 +177,15 @@ def test_a_server_that_dies_is_reported_and_started_again_three_times(plain_inst
     assert list_descendants(plain_instance.agent.pid) == []
     count = len(plain_instance.hub.beats)
     wait_for(lambda: len(plain_instance.hub.beats) > count)
+    # Its owner is told why, each time, and at the end that it is not started again.
+    told = [fault for report in plain_instance.hub.reports for fault in report["faults"]]
+    assert told.count("server_exited: it was ended by SIGKILL") >= 1
+    wait_for(
+        lambda: (
+            "server_lost: it was ended by SIGKILL"
+            in [fault for report in plain_instance.hub.reports for fault in report["faults"]]
+        )
+    )
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs to tell them apart")
