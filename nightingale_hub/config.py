@@ -18,6 +18,8 @@ SCOPES = {
     "custom:nightingale:instance:read": {"description": "See an instance, its cost and its reads"},
     "custom:nightingale:instance:stop": {"description": "Stop an instance"},
     "custom:nightingale:instance:change": {"description": "Resize an instance, or keep it longer"},
+    "custom:nightingale:money:set": {"description": "Set budgets of customers that one manages"},
+    "custom:nightingale:money:treasury": {"description": "Grant, price and invoice"},
 }
 # Beside a culler that an operator may have already.
 CULLER = "nightingale-culler"
@@ -126,6 +128,7 @@ def _roles(services: set[str]) -> list[dict[str, Any]]:
                 CONSOLE,
                 "custom:nightingale:instance:read!user",
                 "custom:nightingale:instance:stop!user",
+                "custom:nightingale:money:set!user",
                 "custom:nightingale:instance:change!user",
             ],
         },

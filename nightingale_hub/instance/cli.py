@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from nightingale_hub.clock import US_PER_S, format_time, now_us
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound
 from nightingale_hub.instance import report
+from nightingale_hub.instance.admin import add_admin, run_admin
 from nightingale_hub.instance.audit_commands import add_commands, run_audit
 from nightingale_hub.instance.change import UNITS_S, add_resize, run_extend, run_resize
 from nightingale_hub.instance.console_client import ConsoleClient
@@ -92,6 +93,7 @@ def build_parser() -> Parser:
     add_resize(resize)
     extend = add("extend", run_extend, "keep the instance from being stopped as idle")
     extend.add_argument("duration", metavar="TIME", help="for so long from now: 90m, 2h or 1d")
+    add_admin(add("admin", run_admin, "customers, grants, budgets, plans, prices and invoices"))
     stop = add("stop", run_stop, "stop the instance: kernels end, files stay, the charge ends")
     stop.add_argument("-y", "--yes", action="store_true", help="do not ask")
     return parser
@@ -185,7 +187,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             options = build_parser().parse_args(given)
             console = None
-            if options.run is not run_audit:
+            if options.run is not run_audit and getattr(options, "config", None) is None:
                 console = ConsoleClient.from_environment(os.environ, options.timeout)
             code = options.run(options, console) or 0
         except NightingaleError as error:

@@ -16,7 +16,9 @@ from nightingale_hub.errors import (
     NightingaleError,
     NoOffer,
     NotFound,
+    OverBudget,
     OverQuota,
+    TooLarge,
     Unavailable,
 )
 from nightingale_hub.settings import NightingaleHub
@@ -25,7 +27,9 @@ log = logging.getLogger("nightingale")
 ANSWER_WITHIN_S = 5.0
 REFUSALS: dict[int, type[NightingaleError]] = {400: BadInput, 404: NotFound, 409: Conflict}
 # These keep their own code on the way to who asked.
-NAMED: dict[str, type[NightingaleError]] = {each.code: each for each in (NoOffer, OverQuota)}
+NAMED: dict[str, type[NightingaleError]] = {
+    each.code: each for each in (NoOffer, OverBudget, OverQuota, TooLarge)
+}
 
 
 class Parts:

@@ -15,6 +15,7 @@ from nightingale_hub.services.console import (
     api,
     change,
     home,
+    money,
     notices,
     page,
     reads,
@@ -51,6 +52,10 @@ API = [
     ("api/resize", change.Resize),
     ("api/extend", change.Extend),
     ("api/notices", notices.NoticesApi),
+    (r"api/money/([a-z]+\.[a-z]+)", money.Money),
+    ("api/quote", money.Quote),
+    ("api/compare", money.Compare),
+    (r"api/openapi\.json", money.OpenApi),
     ("api(?:/.*)?", api.NoSuchRoute),
 ]
 
@@ -70,6 +75,7 @@ def make(context: Context) -> Service:
         on_stop=parts.close,
         application={
             "parts": parts,
+            "api_routes": API,
             "hub_oauth": hub_oauth,
             "cookie_secret": key,
             "templates": load_templates(context.prefix, hub_oauth.hub_prefix),

@@ -1,0 +1,173 @@
+"""The verbs of billing's desk: what may be asked about money, with which fields.
+
+The command line, the console's API and its OpenAPI read this table; `services.billing` answers. An
+amount is decimal text (`12.50`), a time a UTC date or time, a field that is left out is decided by
+billing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a request."""
+
+    text: str
+    is_required: bool = False
+    is_whole: bool = False  # a whole number; else text
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One thing to ask for."""
+
+    text: str
+    fields: Mapping[str, Field] = field(default_factory=dict)
+    writes: bool = False
+    admin: bool = False  # for the hub's admins alone
+
+
+def _needs(text: str) -> Field:
+    return Field(text, is_required=True)
+
+
+CUSTOMER = Field("the customer, such as org/lab or user/alice; default: your own")
+WHOSE = _needs("the customer, such as org/lab or user/alice")
+USER = _needs("the hub user's name")
+NUMBER = _needs("the document's number, such as INV-000042")
+MONTH = Field("a month in UTC, such as 2026-11; default: this one")
+
+VERBS: dict[str, Verb] = {
+    "customer.list": Verb("list the customers that you may see"),
+    "customer.add": Verb(
+        "write a customer down",
+        {
+            "id": _needs("its id, such as org/lab"),
+            "name": _needs("its name, as documents have it"),
+            "kind": _needs("private (pays by use) or non_profit (on granted credit)"),
+            "currency": Field("its currency; default: USD"),
+            "plan": Field("its plan; default: standard"),
+        },
+        writes=True,
+        admin=True,
+    ),
+    "customer.plan": Verb(
+        "put a customer on a plan from now on",
+        {"customer": WHOSE, "plan": _needs("the plan's name")},
+        writes=True,
+        admin=True,
+    ),
+    "member.list": Verb("list who is or was a member of a customer", {"customer": CUSTOMER}),
+    "member.add": Verb(
+        "make a hub user a member, whose launches the customer pays",
+        {
+            "customer": WHOSE,
+            "user": USER,
+            "project": Field("the project that the user works on; default: none"),
+            "role": Field("manager or member; default: member"),
+        },
+        writes=True,
+        admin=True,
+    ),
+    "member.remove": Verb(
+        "end a membership", {"customer": WHOSE, "user": USER}, writes=True, admin=True
+    ),
+    "grant.list": Verb("list grants in burn order, with what is left", {"customer": CUSTOMER}),
+    "grant.add": Verb(
+        "give credit",
+        {
+            "kind": Field("allowance or provider (the cloud's own to us); default: allowance"),
+            "customer": Field("whose allowance it is"),
+            "source": _needs("who gives it"),
+            "amount": _needs("how much, such as 5000"),
+            "currency": Field("its currency; default: USD"),
+            "start": Field("from when it may be used; default: now"),
+            "end": _needs("until when it may be used"),
+            "priority": Field("0 to 1000, smaller burns first; default: 100", is_whole=True),
+            "cloud": Field("only for use on this cloud"),
+            "region": Field("only for use in this region"),
+            "project": Field("only for use by this project"),
+            "user": Field("only for use by this user"),
+        },
+        writes=True,
+        admin=True,
+    ),
+    "budget.list": Verb("list budgets: limit, spent, held, left, alerts", {"customer": CUSTOMER}),
+    "budget.add": Verb(
+        "limit what is spent in each month, or in a window",
+        {
+            "customer": CUSTOMER,
+            "user": Field("only what this member spends"),
+            "project": Field("only what this project spends"),
+            "limit": _needs("the most that may be spent, such as 250"),
+            "period": Field("month or window; default: month"),
+            "start": Field("from when it holds; default: now"),
+            "end": Field("until when it holds; a window needs one"),
+            "on_end": Field("stop, or degrade to a small CPU size first; default: stop"),
+        },
+        writes=True,
+    ),
+    "budget.change": Verb(
+        "change a budget's limit, or end it earlier",
+        {"id": _needs("the budget's id"), "limit": Field("the new limit"), "end": Field("the end")},
+        writes=True,
+    ),
+    "forecast.show": Verb("show this month's spend and what it will be", {"customer": CUSTOMER}),
+    "plan.list": Verb("list every version of every plan"),
+    "plan.add": Verb(
+        "publish a version of a plan",
+        {
+            "name": _needs("the plan's name"),
+            "start": Field("from when it is in force; default: now"),
+            "basis": Field("ready or allocated: the meter that is paid by; default: ready"),
+            "price": Field("shown (at the launch) or book (as it goes); default: shown"),
+            "minimum_s": Field("seconds that each launch pays at least", is_whole=True),
+            "markup_percent": Field("percent over list price", is_whole=True),
+            "free": Field("what is free each month, in the customer's currency"),
+            "storage": Field("yes or no: disks and addresses after a stop; default: no"),
+        },
+        writes=True,
+        admin=True,
+    ),
+    "price.list": Verb("list the price book"),
+    "price.add": Verb(
+        "take a price list (CSV) into the book, whole or not at all",
+        {"csv": _needs("the price list; on the command line a file's name")},
+        writes=True,
+        admin=True,
+    ),
+    "invoice.list": Verb("list invoices and credit notes, newest first", {"customer": CUSTOMER}),
+    "invoice.show": Verb("show what a document says and where it stands", {"number": NUMBER}),
+    "invoice.pdf": Verb("get a document's PDF as it was frozen", {"number": NUMBER}),
+    "invoice.draft": Verb(
+        "show what a month's invoice would say now", {"customer": CUSTOMER, "month": MONTH}
+    ),
+    "invoice.finalise": Verb(
+        "freeze a month's invoice under the next number",
+        {"customer": WHOSE, "month": _needs("the month, such as 2026-11")},
+        writes=True,
+        admin=True,
+    ),
+    "invoice.credit": Verb(
+        "take back an invoice, or an amount of it, by a credit note",
+        {
+            "number": NUMBER,
+            "reason": _needs("why, as the note says it"),
+            "amount": Field("how much; default: all that is left"),
+        },
+        writes=True,
+        admin=True,
+    ),
+    "invoice.pay": Verb(
+        "mark an invoice as paid",
+        {"number": NUMBER, "reference": _needs("the payment's reference")},
+        writes=True,
+        admin=True,
+    ),
+    "month.show": Verb(
+        "show a month: lines, what grants paid, what is owed, its days",
+        {"customer": CUSTOMER, "month": MONTH},
+    ),
+    "month.pdf": Verb("get a month's statement as PDF", {"customer": CUSTOMER, "month": MONTH}),
+}
