@@ -4,26 +4,19 @@ A container maps the ids within to ranges that /etc/subuid gives to an account; 
 500999 is then that account's. An id that is nobody's reads nothing.
 """
 
-import pwd
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+
+from nightingale_hub.subordinate_ids import FILE, Span, load_spans
 
 _LOOK_EVERY_S = 1.0
-
-
-class Span(NamedTuple):
-    """*size* user ids from *first* on."""
-
-    first: int
-    size: int
 
 
 class Reader:
     """The one account that may read a mount."""
 
-    def __init__(self, uid: int, subuid_file: Path = Path("/etc/subuid")) -> None:
+    def __init__(self, uid: int, subuid_file: Path = FILE) -> None:
         """Let user *uid* read, and all that *subuid_file* gives to it."""
         self.uid = uid
         self._subuid_file = subuid_file
@@ -43,26 +36,3 @@ class Reader:
 
     def _is_within(self, uid: int) -> bool:
         return any(span.first <= uid < span.first + span.size for span in self._spans)
-
-
-def load_spans(file: Path, uid: int) -> list[Span]:
-    """Return the subordinate ids that *file* gives to *uid*, by its name or its number.
-
-    A line that is malformed gives nothing, and none gives root or the account of another user.
-    """
-    entries = pwd.getpwall()
-    names = {str(uid)} | {entry.pw_name for entry in entries if entry.pw_uid == uid}
-    taken = {0} | {entry.pw_uid for entry in entries}
-    try:
-        lines = file.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    spans = []
-    for line in lines:
-        name, _, numbers = line.partition(":")
-        first, _, size = numbers.partition(":")
-        if name in names and first.isdecimal() and size.isdecimal():
-            span = Span(int(first), int(size))
-            if span.size and not any(span.first <= each < span.first + span.size for each in taken):
-                spans.append(span)
-    return spans

@@ -11,8 +11,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from nightingale_hub.audit_notes import Notes
 from nightingale_hub.fuse_audit import record
-from nightingale_hub.fuse_audit.notes import Notes
 from nightingale_hub.fuse_audit.spool import Spool
 
 _NAME = "egress.json"

@@ -187,6 +187,7 @@ class Gate:
 
     def close(self) -> None:
         """Refuse everything from now on and record the release of what is still open."""
+        self._guard.look()  # What was sent until now is recorded too.
         with self._lock:
             self._is_closed = True
         for fid in list(self._handles):

@@ -16,11 +16,11 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+from nightingale_hub.audit_notes import Notes, load_notes, read_clock
 from nightingale_hub.clock import format_time, now_us
 from nightingale_hub.errors import Conflict
 from nightingale_hub.fuse_audit.backlog import Backlog
 from nightingale_hub.fuse_audit.limits import Limits
-from nightingale_hub.fuse_audit.notes import Notes, load_notes, read_clock
 from nightingale_hub.fuse_audit.receipt import find_receipt
 from nightingale_hub.fuse_audit.spool import Spool
 

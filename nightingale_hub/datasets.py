@@ -4,7 +4,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotFound
@@ -51,6 +51,12 @@ def grant(conn: Connection, name: str, grantee: str, at_us: int) -> None:
     key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
     if conn.execute(select(dataset_grant.c.dataset).where(key)).first() is None:
         conn.execute(insert(dataset_grant).values(dataset=name, grantee=grantee, granted_us=at_us))
+
+
+def withdraw(conn: Connection, name: str, grantee: str) -> bool:
+    """Take a grant back: mounts that run refuse new opens within seconds. Return whether it was."""
+    key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
+    return conn.execute(delete(dataset_grant).where(key)).rowcount > 0
 
 
 def list_granted(conn: Connection, user: str, at_us: int | None = None) -> list[Row[Any]]:

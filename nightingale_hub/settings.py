@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from traitlets import default, validate
 from traitlets.config import Config
 
+from nightingale_hub.audit_settings import AuditSettings
 from nightingale_hub.durable import create_text
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.exports import parse_exports
@@ -27,7 +28,7 @@ _HUB_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 SERVICES = ("supervisor", "metering", "billing", "audit", "console")
 
 
-class NightingaleHub(HubTraits):
+class NightingaleHub(HubTraits, AuditSettings):
     """What an operator may set; every service gets the same values from `configure`."""
 
     @default("db_url")

@@ -23,6 +23,7 @@ class HubOnLoopback(http.server.ThreadingHTTPServer):
         self.reports: list[dict[str, Any]] = []
         self.takes_records = True
         self.records: list[dict[str, Any]] = []
+        self.granted: list[str] | None = None  # None answers nothing
         threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -43,6 +44,8 @@ class HubOnLoopback(http.server.ThreadingHTTPServer):
         if path.endswith("/activity"):
             self.reports.append({**body, "credential": credential})
             return 200, {}
+        if path.endswith("/grants") and self.granted is not None:
+            return 200, {"datasets": self.granted}
         if path.endswith("/open"):
             return (200, {"ack": 0}) if self.takes_records else (503, {})
         if not path.endswith("/bootstrap"):

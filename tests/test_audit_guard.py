@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from nightingale_hub.audit_notes import Notes, load_notes, read_clock, save_notes
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.fuse_audit import spool as spool_module
 from nightingale_hub.fuse_audit.egress import Egress
 from nightingale_hub.fuse_audit.guard import STATE_FILE, Guard, State
 from nightingale_hub.fuse_audit.limits import Limits, parse_limits
-from nightingale_hub.fuse_audit.notes import Notes, load_notes, read_clock, save_notes
 from nightingale_hub.fuse_audit.receipt import save_receipt
 from nightingale_hub.fuse_audit.spool import Spool
 from tests.audit_mount import LIMIT_S, AuditMount, audit_mount, fail_of, read_events

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from nightingale_hub.fuse_audit.accounts import Reader, Span, load_spans
+from nightingale_hub.fuse_audit.accounts import Reader
 from nightingale_hub.fuse_audit.aside import Aside
 from nightingale_hub.fuse_audit.process import Processes
+from nightingale_hub.subordinate_ids import Span, load_spans
 from tests.audit_mount import LIMIT_S, audit_mount, fail_of, open_to_all
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root reads as another user")

@@ -31,6 +31,7 @@ def test_data_is_read_through_the_mount_and_nowhere_else(isolated_instance):
         ],
         "datasets": environment["NIGHTINGALE_DATASETS"],
         "data_refused": None,
+        "audit": {"state": "served", "says": "opens and reads are served", "why": ""},
     }
     # Only the instance itself sees its mount.
     assert f" {environment['NIGHTINGALE_DATASETS']} " in isolated_instance.shell("mount")[1]

@@ -364,6 +364,13 @@ class TestBootstrap:
                 {"name": "ct", "title": "CT scans", "path": "/data/ct", "policy": "strict"}
             ],
             "spool_limit_bytes": 256 << 20,
+            "audit_limits": {
+                "refuse_opens_after_s": 60.0,
+                "refuse_reads_after_s": 900.0,
+                "stop_after_s": 3600.0,
+                "spool_full_percent": 80,
+            },
+            "counts_egress": False,
             "audit_url": f"{url}services/audit/api/",
             "metering_url": f"{url}services/metering/api/",
             "supervisor_url": f"{url}services/supervisor/api/",

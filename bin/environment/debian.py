@@ -28,7 +28,7 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$
 
 
 WANTED = {
-    "demo": ("fuse3", "zfs-fuse"),
+    "demo": ("fuse3", "nftables", "zfs-fuse"),
     "test": ("bindfs", "chromium", "postgresql", "rsyslog", "rsyslog-openssl", "strace"),
 }
 

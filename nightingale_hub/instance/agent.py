@@ -12,13 +12,14 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from nightingale_hub.durable import find_json
 from nightingale_hub.errors import MountRefused, NightingaleError
 from nightingale_hub.instance import account, room, server
-from nightingale_hub.instance.audit import Audit
 from nightingale_hub.instance.beat import Beats
 from nightingale_hub.instance.bootstrap import Boot, Launch, bootstrap, forget_nonce, load_boot
+from nightingale_hub.instance.data import Data
 from nightingale_hub.instance.kept import Kept, reap_orphans
 from nightingale_hub.instance.lost import count_oom_kills, explain_end
 from nightingale_hub.instance.programs import count_programs
@@ -45,11 +46,12 @@ class Agent:
         self.boot_id = uuid.uuid4().hex
         self.signals = Signals()
         self.kept: list[Kept] = []
-        self.audit: Audit | None = None
+        self.data: Data | None = None
         self.usage: Usage | None = None
         self._oom_kills = count_oom_kills()
         self.datasets: Path | None = None
         self.refusal: str | None = None
+        self.status: dict[str, Any] = {}
 
     def run(self) -> None:
         """Live until SIGTERM; raises `NightingaleError` when the hub refuses the bootstrap."""
@@ -64,20 +66,20 @@ class Agent:
             f"{launch.metering_url}beat", launch.credential, boot.instance_id, self.boot_id
         )
         try:
-            self._start_all(boot, launch, port)
+            self._start_all(boot, launch, port, beats)
         except (NightingaleError, OSError) as error:
             beats.report(f"server_refused {error}")
         beats.start()
         self.usage = Usage(launch, port.number, self.directory, self._count_programs)
         self.usage.start()
-        while not self.signals.is_stopping:
+        while not self.signals.is_stopping and not self._is_dark(beats):
             self._look_after_all(boot, launch, beats)
             self.signals.wait(TICK_S)
         beats.end()
         self.usage.end()
         self._end_all()
 
-    def _start_all(self, boot: Boot, launch: Launch, port: server.Port) -> None:
+    def _start_all(self, boot: Boot, launch: Launch, port: server.Port, beats: Beats) -> None:
         if launch.system_user is None:
             user = account.get_current()
         else:
@@ -86,16 +88,15 @@ class Agent:
             user = account.ensure_account(launch.system_user, home)
         account.ensure_home(user, launch.home)
         place = room.ensure_room(self.directory, launch.home, self.is_isolated)
-        self._start_audit(boot, launch, user, place)
-        place.save_status(
-            {
-                "instance_id": boot.instance_id,
-                "boot_id": self.boot_id,
-                "isolation": self._list_missing_isolation(user),
-                "datasets": str(self.datasets) if self.datasets else None,
-                "data_refused": self.refusal,
-            }
-        )
+        self._start_data(boot, launch, user, place, port, beats)
+        self.status |= {
+            "instance_id": boot.instance_id,
+            "boot_id": self.boot_id,
+            "isolation": self._list_missing_isolation(user, launch.counts_egress),
+            "datasets": str(self.datasets) if self.datasets else None,
+            "data_refused": self.refusal,
+        }
+        place.save_status(self.status)
         one = server.Server(
             launch=launch,
             instance_id=boot.instance_id,
@@ -115,15 +116,26 @@ class Agent:
         kept.start()
         self.kept.append(kept)
 
-    def _start_audit(
-        self, boot: Boot, launch: Launch, user: account.Account, place: room.Room
+    def _start_data(
+        self,
+        boot: Boot,
+        launch: Launch,
+        user: account.Account,
+        place: room.Room,
+        port: server.Port,
+        beats: Beats,
     ) -> None:
+        def tell(audit: dict[str, Any]) -> None:
+            self.status["audit"] = audit
+            place.save_status(self.status)
+
         if launch.datasets:
-            audit = Audit(self.directory, launch, f"{boot.instance_id}:{self.boot_id}")
+            stream_id = f"{boot.instance_id}:{self.boot_id}"
+            data = Data(self.directory, boot, launch, user, stream_id)
             try:
-                audit.start(place.mountpoint, user.is_own, self._pause)
-                self.audit = audit
-                self.kept += audit.kept
+                data.start(place.mountpoint, port.number, tell, beats.report, self._pause)
+                self.data = data
+                self.kept += data.kept
                 self.datasets = place.mountpoint
             except NightingaleError as error:
                 self.refusal = str(error)
@@ -138,8 +150,19 @@ class Agent:
         if self.signals.is_stopping:
             raise MountRefused("the instance was stopped before its data was mounted")
 
-    def _list_missing_isolation(self, user: account.Account) -> list[str]:
-        missing = ["network: nothing here stops data from leaving through this machine's network"]
+    def _is_dark(self, beats: Beats) -> bool:
+        """Tell whether records have waited for the hub so long that the instance must end."""
+        if self.data is None or not self.data.is_over:
+            return False
+        beats.report("audit_dark the hub has not stored its records; the instance ends, they stay")
+        beats.flush()  # Nobody else tells the hub why it ends.
+        return True
+
+    def _list_missing_isolation(self, user: account.Account, counts_egress: bool) -> list[str]:
+        network = "network: nothing here stops data from leaving through this machine's network"
+        if counts_egress and self.data is not None:
+            network += "; how much your processes send is recorded"
+        missing = [network]
         if not user.is_own:
             missing.append("files: the server runs as the hub's own user and can read its files")
         if not self.is_isolated:
@@ -157,6 +180,8 @@ class Agent:
                 self._report_loss(each, fault, launch)
         self._restart_hung(beats)
         reap_orphans(self.kept)
+        if self.data is not None:
+            self.data.look()
         if self.signals.has_new_size:
             self.signals.has_new_size = False
             self._resize(boot, launch)
@@ -196,7 +221,7 @@ class Agent:
 
     def _list_servers(self) -> list[Identity]:
         """Return the server and all that it started, wherever that hid: all but our own parts."""
-        parts = {each.pid for each in (self.audit.kept if self.audit else [])}
+        parts = {each.pid for each in (self.data.kept if self.data else [])}
         ours = {below.pid for pid in parts if pid for below in list_descendants(pid)} | parts
         return [each for each in list_descendants(os.getpid()) if each.pid not in ours]
 
@@ -210,8 +235,8 @@ class Agent:
         while (left := self._list_servers()) and time.monotonic() < deadline:
             end_all(left, 0.1)
             reap_orphans(self.kept)
-        if self.audit is not None:
-            self.audit.end()
+        if self.data is not None:
+            self.data.end()
 
 
 def main(arguments: list[str]) -> int:

@@ -37,19 +37,32 @@ class Audit:
         self._shipper = Kept("shipper", self._start_shipper)
         self.kept: list[Kept] = []
 
-    def start(self, mountpoint: Path, allow_other: bool, wait: Callable[[float], object]) -> None:
+    @property
+    def spool(self) -> Path:
+        """Where the mount records."""
+        return self._directory / "spool"
+
+    def start(
+        self, mountpoint: Path, reader_uid: int | None, wait: Callable[[float], object]
+    ) -> None:
         """Mount the datasets at *mountpoint* and start to ship; waits until it is mounted.
 
-        *wait* is called for each pause. Raises `MountRefused` with the mount's own reason.
+        *reader_uid* is whom the datasets are for, None for whoever this process is. *wait* is
+        called for each pause. Raises `MountRefused` with the mount's own reason.
         """
-        spool = self._directory / "spool"
+        spool = self.spool
         spool.mkdir(mode=0o700, exist_ok=True)
         mount = {
             "mountpoint": str(mountpoint),
             "spool": str(spool),
             "spool_limit_bytes": self._launch.spool_limit_bytes,
             "owner": self._launch.owner,
-            "allow_other": allow_other,
+            "allow_other": reader_uid is not None,
+            "guard": {
+                **self._launch.audit_limits,
+                "counts_egress": self._launch.counts_egress,
+                "reader_uid": reader_uid,
+            },
             "datasets": [
                 {"name": each["name"], "path": each["path"], "policy": each["policy"]}
                 for each in self._launch.datasets

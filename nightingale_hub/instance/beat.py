@@ -45,6 +45,10 @@ class Beats:
         with self._lock:
             self._faults = [*self._faults, fault][-FAULT_LIMIT:]
 
+    def flush(self) -> None:
+        """Send one beat now; waits up to 5 s."""
+        self._beat()
+
     def _run(self) -> None:
         while not self._ends.is_set():
             self._beat()

@@ -40,6 +40,8 @@ class Launch:
     vcpus: int | None
     datasets: list[dict[str, Any]]
     spool_limit_bytes: int
+    audit_limits: dict[str, Any]
+    counts_egress: bool
     credential: str = field(repr=False)
     api_nonce: str
     audit_url: str
@@ -114,6 +116,8 @@ def _parse_launch(answer: dict[str, Any]) -> Launch:
         vcpus=None if vcpus is None else int(vcpus),
         datasets=list(answer["datasets"]),
         spool_limit_bytes=int(answer.get("spool_limit_bytes", SPOOL_LIMIT_BYTES)),
+        audit_limits=dict(answer.get("audit_limits", {})),
+        counts_egress=answer.get("counts_egress") is True,
         credential=str(answer["credential"]),
         api_nonce=str(answer["api_nonce"]),
         audit_url=str(answer["audit_url"]),

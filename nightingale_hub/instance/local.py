@@ -17,6 +17,7 @@ from pathlib import Path
 from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.errors import BadInput, Conflict, NightingaleError, Unavailable
 from nightingale_hub.instance.detach import Pids, detach, find_pids
+from nightingale_hub.instance.egress import name_table, remove_table
 from nightingale_hub.instance.room import clear_room
 from nightingale_hub.processes import (
     Identity,
@@ -78,6 +79,7 @@ def down(directory: Path) -> None:
             )
         if not was_alive:
             _drain(directory)
+        remove_table(name_table(directory.name))
         clear_room(directory)
         (directory / "agent.pid").unlink(missing_ok=True)
 

@@ -162,6 +162,9 @@ def _list_dataset_facts(
         facts.append(("Datasets", f"mounted read-only in {path}; every read is recorded"))
     elif local is not None:
         facts.append(("Datasets", "none is mounted"))
+    audit = (local or {}).get("audit") or {}
+    if audit.get("state", "served") != "served":
+        facts.append(("Reading", f"{audit.get('says')}: {audit.get('why')}"))
     return facts + [("Granted", f"{each['name']}: {each['title']}") for each in datasets]
 
 

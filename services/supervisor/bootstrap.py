@@ -107,6 +107,13 @@ def _describe(conn: Connection, settings: NightingaleHub, row: Row[Any]) -> dict
             for each in list_granted(conn, row.owner)
         ],
         "spool_limit_bytes": settings.spool_limit_mib << 20,
+        "audit_limits": {
+            "refuse_opens_after_s": settings.audit_refuse_opens_after_s,
+            "refuse_reads_after_s": settings.audit_refuse_reads_after_s,
+            "stop_after_s": settings.audit_stop_after_s,
+            "spool_full_percent": settings.spool_full_percent,
+        },
+        "counts_egress": settings.count_egress and settings.isolate_users,
         **services,
     }
 

@@ -9,6 +9,7 @@ from nightingale_hub.services.supervisor.api import (
     ResizeHandler,
     StopHandler,
 )
+from nightingale_hub.services.supervisor.grants import GrantsHandler
 from nightingale_hub.services.supervisor.hub import Hub
 from nightingale_hub.services.supervisor.money import Money
 from nightingale_hub.services.supervisor.supervisor import Supervisor
@@ -32,6 +33,7 @@ def make(context: Context) -> Service:
     return Service(
         routes=[
             (r"api/bootstrap", BootstrapHandler, {}),
+            (r"api/grants", GrantsHandler, {}),
             (r"api/instances/([^/]+)/stop", StopHandler, {"hub": hub}),
             (r"api/instances/([^/]+)/resize", ResizeHandler, {}),
             (r"api/instances/([^/]+)/keep", KeepHandler, {}),

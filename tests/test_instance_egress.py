@@ -1,0 +1,225 @@
+"""What researchers send is counted for root, in the stream of their reads, or no data is served."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from nightingale_hub.errors import MountRefused
+from nightingale_hub.instance import egress as egress_module
+from nightingale_hub.instance.account import Account
+from nightingale_hub.instance.egress import Egress, find_nft, name_table, resolve
+
+NOBODY = 65534
+can_count = pytest.mark.skipif(
+    os.geteuid() != 0 or find_nft() is None, reason="only root with nftables counts what is sent"
+)
+pytestmark = can_count
+
+
+@pytest.fixture
+def sink():
+    """A listener that takes what comes, standing in for a hub; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def take():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    while connection.recv(1 << 16):
+                        pass
+
+        threading.Thread(target=take, daemon=True).start()
+        yield server.getsockname()[1]
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def egress(sink):
+    it = Egress(f"i-{os.urandom(6).hex()}", Account("nobody", NOBODY, NOBODY, True), [])
+    it._hub = resolve("127.0.0.1", sink)
+    yield it
+    it.end()
+    assert it._table not in list_tables()
+
+
+def list_tables() -> str:
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True)
+    return str(listed.stdout)
+
+
+def nft(*arguments: str) -> None:
+    subprocess.run(["nft", *arguments], check=True, capture_output=True)
+
+
+def send(port: int, count: int, uid: int = NOBODY, unshare: bool = False) -> None:
+    code = (
+        "import socket, sys\n"
+        "with socket.create_connection(('127.0.0.1', int(sys.argv[1]))) as s:\n"
+        "    s.sendall(b'x' * int(sys.argv[2]))\n"
+    )
+    user = ["unshare", "-Ur"] if unshare else []
+    command = [*user, "python3", "-S", "-c", code, str(port), str(count)]
+    subprocess.run(command, user=uid, check=True, timeout=20)
+
+
+def test_bytes_are_counted_by_destination_and_user(egress, sink):
+    egress.start(server_port=1)
+    before = egress.read()
+    assert before is not None and before["local"] > 0 and before["hub"] == before["other"] == 0
+    send(sink, 100_000)
+    send(sink, 50_000, uid=0)
+    sent = egress.read()
+    # Packets have headers, and an acknowledgement is a packet.
+    assert 100_000 <= sent["hub"] < 115_000
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        send(other.getsockname()[1], 5_000)
+    assert egress.read()["local"] - before["local"] >= 5_000
+    code = "import socket; socket.socket(2, 2).sendto(b'x' * 900, ('192.0.2.1', 9))"
+    subprocess.run(["python3", "-S", "-c", code], user=NOBODY, stderr=subprocess.DEVNULL)
+    assert egress.read()["other"] in (0, 928)  # 0 where the machine has no way out
+
+
+def test_root_of_a_user_namespace_is_counted_and_cannot_touch_the_rules(egress, sink):
+    egress.start(server_port=1)
+    before = egress.read()
+    send(sink, 30_000, unshare=True)
+    assert egress.read()["hub"] - before["hub"] >= 30_000
+    for command in (["nft", "flush", "ruleset"], ["nft", "delete", "table", "inet", egress._table]):
+        for wrapper in ([], ["unshare", "-Ur"], ["unshare", "-Urn"]):
+            subprocess.run([*wrapper, *command], user=NOBODY, capture_output=True)
+    assert egress.read() is not None
+
+
+def test_subordinate_ids_are_counted_too(egress, sink, tmp_path, monkeypatch):
+    file = tmp_path / "subuid"
+    file.write_text(f"{NOBODY}:2100000000:65536\n")
+    monkeypatch.setattr(egress_module, "FILE", file)
+    egress.start(server_port=1)
+    send(sink, 20_000, uid=2100000999)
+    assert egress.read()["hub"] >= 20_000
+
+
+def test_what_is_left_in_a_connection_that_was_closed_is_counted(egress):
+    egress.start(server_port=1)
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+        before = egress.read()["local"]
+        code = (
+            "import socket, sys\n"
+            "s = socket.socket()\n"
+            "s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 22)\n"
+            "s.connect(('127.0.0.1', int(sys.argv[1]))); s.setblocking(False); n = 0\n"
+            "try:\n"
+            "    while True: n += s.send(b'x' * 65536)\n"
+            "except BlockingIOError: pass\n"
+            "print(n)\n"
+        )
+        command = ["python3", "-S", "-c", code, str(slow.getsockname()[1])]
+        said = subprocess.run(command, user=NOBODY, check=True, capture_output=True).stdout
+        at_exit = egress.read()["local"] - before
+        connection, _ = slow.accept()
+        with connection:
+            got = 0
+            while data := connection.recv(1 << 16):
+                got += len(data)
+        assert got == int(said) > at_exit
+        assert egress.read()["local"] - before >= got
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda table: nft("flush", "chain", "inet", table, "sent"),
+        lambda table: nft("delete", "table", "inet", table),
+        lambda table: nft("insert", "rule", "inet", table, "sent", "accept"),
+    ],
+)
+def test_rules_that_are_not_as_they_were_count_as_none(egress, change):
+    egress.start(server_port=1)
+    assert egress.read() is not None
+    change(egress._table)
+    assert egress.read() is None
+
+
+def test_rules_with_a_syntax_error_are_no_rules(egress, monkeypatch):
+    monkeypatch.setattr(egress, "_format", lambda port: "table inet x { chain y { nonsense }")
+    with pytest.raises(MountRefused, match=r"nft refused: .*count_egress"):
+        egress.start(server_port=1)
+    assert egress.read() is None
+
+
+def test_rules_that_load_but_count_nothing_are_refused(egress, monkeypatch):
+    really = Egress._format
+    monkeypatch.setattr(
+        egress, "_format", lambda port: really(egress, port).replace(f"{NOBODY}", "12345")
+    )
+    with pytest.raises(MountRefused, match="what nobody sends is not counted here"):
+        egress.start(server_port=1)
+
+
+def test_without_nft_no_data_is_served(egress, monkeypatch):
+    monkeypatch.setattr(egress_module, "find_nft", lambda: None)
+    with pytest.raises(MountRefused, match="nft is not installed"):
+        egress.start(server_port=1)
+
+
+def test_an_instance_records_what_its_researcher_sends(isolated_instance, sink):
+    isolated_instance.hub.launch["counts_egress"] = True
+    isolated_instance.add_dataset()
+    isolated_instance.up_and_serving()
+    table = name_table(isolated_instance.directory.name)
+    assert table in list_tables()
+    assert "is recorded" in isolated_instance.status["isolation"][0]
+    assert isolated_instance.shell("cat ~/datasets/scans/scan.txt") == (0, "a scan\n")
+    code = f"import socket as s; s.create_connection(('127.0.0.1', {sink})).sendall(b'x' * 70000)"
+    assert isolated_instance.shell(f'python3 -c "{code}"')[0] == 0
+    isolated_instance.down()
+    sent: dict[str, int] = {}
+    for record in isolated_instance.hub.records:
+        if record["act"] == "egress":
+            assert record["off"] == sent.get(record["path"], 0)
+            sent[record["path"]] = record["off"] + record["len"]
+    assert sent["local"] >= 70_000
+    assert sent["hub"] > 0  # what the server answered
+    assert table not in list_tables()
+
+
+def test_an_instance_whose_rules_are_flushed_opens_no_more_and_says_so(
+    isolated_instance, monkeypatch
+):
+    isolated_instance.hub.launch["counts_egress"] = True
+    isolated_instance.add_dataset()
+    isolated_instance.up_and_serving()
+    nft("flush", "chain", "inet", name_table(isolated_instance.directory.name), "sent")
+    isolated_instance.wait_for_fault("egress_uncounted")
+
+
+def test_a_killed_agent_leaves_no_table_behind_down(isolated_instance):
+    isolated_instance.hub.launch["counts_egress"] = True
+    isolated_instance.add_dataset()
+    isolated_instance.up_and_serving()
+    os.kill(isolated_instance.agent.pid, 9)
+    isolated_instance.down()
+    assert name_table(isolated_instance.directory.name) not in list_tables()
+
+
+def test_a_machine_where_nobody_counts_serves_no_data_and_says_which_setting(isolated_instance):
+    isolated_instance.wrapper = ["setpriv", "--bounding-set=-net_admin"]
+    isolated_instance.hub.launch["counts_egress"] = True
+    isolated_instance.add_dataset()
+    isolated_instance.up_and_serving()
+    assert isolated_instance.status["datasets"] is None
+    assert "count_egress" in isolated_instance.status["data_refused"]
+    assert json.dumps(isolated_instance.status["isolation"]).count("is recorded") == 0
+
+
+def test_each_address_of_the_hub_is_the_hub():
+    assert ("127.0.0.1", 8000) in resolve("localhost", 8000)
+    with pytest.raises(MountRefused, match="not known here"):
+        resolve("no-such-host.invalid", 80)
