@@ -28,6 +28,7 @@ def test_the_servers_environment_holds_what_the_hub_gave_and_nothing_else_of_our
         *("GIVEN_BY_HUB", "HOME", "JUPYTERHUB_SERVICE_PREFIX", "JUPYTERHUB_SERVICE_URL"),
         *(
             "JUPYTER_CONFIG_PATH",
+            "JUPYTER_PATH",
             "JUPYTER_RUNTIME_DIR",
             "LANG",
             "LOGNAME",
