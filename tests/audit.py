@@ -23,7 +23,7 @@ from nightingale_hub.lease import take_lease
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.audit import service
 from nightingale_hub.settings import NightingaleHub
-from nightingale_hub.tables.audit import audit_batch, audit_event
+from nightingale_hub.tables.audit import audit_batch, audit_event, audit_file, audit_source
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.log import finding
 
@@ -219,8 +219,10 @@ def list_stored(database: Database, sender: Sender) -> list[tuple[int, str]]:
     """Sequence number and path of each indexed event of a stream, in order."""
     with database.read() as conn:
         rows = conn.execute(
-            select(audit_event.c.seq, audit_event.c.path)
-            .where(audit_event.c.stream_id == sender.stream_id)
+            select(audit_event.c.seq, audit_file.c.path)
+            .join(audit_file, audit_file.c.id == audit_event.c.file)
+            .join(audit_source, audit_source.c.id == audit_event.c.source)
+            .where(audit_source.c.stream_id == sender.stream_id)
             .order_by(audit_event.c.seq)
         )
         return [(row.seq, row.path) for row in rows]

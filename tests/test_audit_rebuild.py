@@ -11,7 +11,11 @@ from sqlalchemy.exc import OperationalError
 from nightingale_hub.services.audit import index, service, stream
 from nightingale_hub.services.audit.batch import Batch, hash_lines
 from nightingale_hub.services.audit.frame import encode
+from nightingale_hub.services.audit.names import TABLES
+from nightingale_hub.services.audit.numbers import Numbers
+from nightingale_hub.services.audit.reader import list_batches
 from nightingale_hub.services.audit.rebuild import rebuild, replay
+from nightingale_hub.services.audit.search import Filters, list_events
 from nightingale_hub.services.audit.segments import Place, Segments, list_files
 from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
 from tests.audit import (
@@ -36,7 +40,11 @@ def list_rows(database):
             for table, query in (
                 (audit_stream, streams),
                 (audit_batch, select(audit_batch)),
-                (audit_event, select(audit_event)),
+            )
+        ] + [
+            sorted(
+                list_events(conn, Filters(), 1000, None)[0],
+                key=lambda each: (each["stream_id"], each["seq"]),
             )
         ]
 
@@ -76,9 +84,8 @@ async def test_the_files_alone_give_every_row_again(database, tmp_path):
     before = list_rows(database)
     assert len(before[2]) == 30
     with database.write() as conn:
-        conn.execute(delete(audit_event))
-        conn.execute(delete(audit_batch))
-        conn.execute(delete(audit_stream))
+        for table in (audit_event, *TABLES, audit_batch, audit_stream):
+            conn.execute(delete(table))
         assert rebuild(conn, audit.segments) == []
     async with audit_service(database, state) as audit:
         for sender in senders:
@@ -178,8 +185,8 @@ async def test_an_index_that_fails_half_way_leaves_nothing_and_goes_on(
     real = index.insert_events
     failures: list[object] = []
 
-    def insert_that_fails_at_its_end(conn, row, events):
-        real(conn, row, events)
+    def insert_that_fails_at_its_end(conn, group, rows):
+        real(conn, group, rows)
         if len(failures) < 1:
             with database.read() as other:  # what everyone else sees meanwhile
                 failures.append(other.execute(select(audit_event)).all())
@@ -203,11 +210,15 @@ async def test_indexing_a_batch_again_changes_nothing(database, tmp_path):
         await audit.send(sender, 1, make_lines(1, 4))
         await audit.wait_indexed(sender, 4)
     with database.read() as conn:
-        row = conn.execute(select(audit_batch)).one()
-    stored = Segments(audit.segments, epoch=1)
-    events = index.load_events(stored, row)
+        (row,) = list_batches(conn, 0, 10)
+    group = [(row, index.load_events(Segments(audit.segments, epoch=1), row))]
+    numbers = Numbers()
     with database.write() as conn:
-        index.insert_events(conn, row, events)
+        missing = numbers.find_missing(group)
+        assert missing is not None
+        numbers.remember(missing.ensure(conn))
+        assert numbers.find_missing(group) is None
+        index.insert_events(conn, group, [numbers.format(*each) for each in group])
     assert list_stored(database, sender) == list_sent(4)
 
 

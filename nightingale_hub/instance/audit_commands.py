@@ -10,7 +10,10 @@ from typing import Any
 
 import nightingale_hub
 from nightingale_hub.errors import BadInput, NotProven
+from nightingale_hub.proof.manifest import verify_manifest
+from nightingale_hub.proof.note import Key
 from nightingale_hub.proof.verify import format_verdict, verify_file
+from nightingale_hub.text import visible
 
 
 def add_commands(audit: argparse.ArgumentParser) -> None:
@@ -21,6 +24,10 @@ def add_commands(audit: argparse.ArgumentParser) -> None:
     verify.add_argument("--witness", type=Path, metavar="FOLDER", help="what a witness kept")
     verify.add_argument("--key", help="the log's key, as the witness knows it")
     verify.set_defaults(run_audit=run_verify)
+    manifest = commands.add_parser("manifest", help="check what a run read, as the log signed it")
+    manifest.add_argument("file", type=Path, metavar="FILE")
+    manifest.add_argument("--key", required=True, help="the log's key")
+    manifest.set_defaults(run_audit=run_manifest)
     verifier = commands.add_parser("verifier", help="write the checker alone, as one file")
     verifier.add_argument("file", type=Path, metavar="FILE")
     verifier.set_defaults(run_audit=run_verifier)
@@ -39,6 +46,27 @@ def run_verify(options: argparse.Namespace) -> int:
         raise BadInput(str(error)) from error
     print(json.dumps(asdict(verdict)) if options.json else format_verdict(verdict))
     return NotProven.exit_code if verdict.problems else 0
+
+
+def run_manifest(options: argparse.Namespace) -> int:
+    """Print what a read manifest says; raises `NotProven` unless the log's key signed it."""
+    try:
+        data, key = options.file.read_bytes(), Key.parse(options.key)
+    except (OSError, ValueError) as error:
+        raise BadInput(str(error)) from error
+    try:
+        manifest = verify_manifest(data, key)
+    except ValueError as error:
+        raise NotProven(f"{options.file}: {error}") from error
+    if options.json:
+        print(json.dumps(manifest))
+    else:
+        count, size = len(manifest["files"]), sum(each["bytes"] for each in manifest["files"])
+        print(
+            f"verified: instance {visible(manifest['instance'])} of {visible(manifest['owner'])} "
+            f"read {size:,} bytes of {count:,} files"
+        )
+    return 0
 
 
 def run_verifier(options: argparse.Namespace) -> int:

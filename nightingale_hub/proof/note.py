@@ -54,20 +54,26 @@ class Checkpoint:
     @classmethod
     def parse(cls, note: str, key: Key) -> "Checkpoint":
         """Return what *note* says once *key* is known to have signed it; raises `ValueError`."""
-        text, _, signatures = note.rpartition("\n\n")
-        for line in signatures.splitlines():
-            dash, name, encoded = line.split(" ")
-            signature = base64.b64decode(encoded, validate=True)
-            if (dash, name, signature[:4]) != ("—", key.name, key.hash):
-                continue
-            try:
-                public = Ed25519PublicKey.from_public_bytes(key.public)
-                public.verify(signature[4:], f"{text}\n".encode())
-            except InvalidSignature:
-                raise ValueError("its signature is wrong") from None
-            origin, size, root, at = text.split("\n")
-            found = cls(origin, int(size), base64.b64decode(root), int(at.removeprefix("at_us ")))
-            if found.format() != f"{text}\n":
-                raise ValueError("it is not written as a checkpoint is")
-            return found
-        raise ValueError("the key did not sign it")
+        text = open_note(note, key)
+        origin, size, root, at = text.splitlines()
+        found = cls(origin, int(size), base64.b64decode(root), int(at.removeprefix("at_us ")))
+        if found.format() != text:
+            raise ValueError("it is not written as a checkpoint is")
+        return found
+
+
+def open_note(note: str, key: Key) -> str:
+    """Return the text of *note* once *key* is known to have signed it; raises `ValueError`."""
+    text, _, signatures = note.rpartition("\n\n")
+    for line in signatures.splitlines():
+        dash, name, encoded = line.split(" ")
+        signature = base64.b64decode(encoded, validate=True)
+        if (dash, name, signature[:4]) != ("—", key.name, key.hash):
+            continue
+        try:
+            public = Ed25519PublicKey.from_public_bytes(key.public)
+            public.verify(signature[4:], f"{text}\n".encode())
+        except InvalidSignature:
+            raise ValueError("its signature is wrong") from None
+        return f"{text}\n"
+    raise ValueError("the key did not sign it")

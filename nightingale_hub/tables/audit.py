@@ -7,13 +7,15 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
+    SmallInteger,
     Table,
     Text,
     false,
     func,
 )
 
-from nightingale_hub.tables.base import metadata
+from nightingale_hub.tables.base import Key, metadata
 
 # Audit: one stream per instance boot; batches are contiguous in it; the segment files are
 # the truth and `audit_event` an index that can be rebuilt from them.
@@ -49,26 +51,7 @@ audit_batch = Table(
     Column("signature", Text),
     Index(None, "is_indexed"),
 )
-audit_event = Table(
-    "audit_event",
-    metadata,
-    Column("stream_id", Text, ForeignKey("audit_stream.id"), primary_key=True),
-    Column("seq", BigInteger, primary_key=True),
-    Column("at_us", BigInteger, nullable=False),
-    Column("owner", Text, nullable=False),
-    Column("action", Text, nullable=False),  # open | read | release | denied
-    Column("dataset", Text, nullable=False),
-    Column("path", Text, nullable=False),  # bytes that are not UTF-8 as \\xNN
-    Column("offset", BigInteger, nullable=False),
-    Column("length", BigInteger, nullable=False),  # bytes served
-    Column("duration_us", BigInteger, nullable=False),
-    Column("file_id", BigInteger, nullable=False),  # joins open, reads and release
-    Column("uid", BigInteger, nullable=False),
-    Column("pid", BigInteger, nullable=False),  # the thread group
-    Column("executable", Text, nullable=False),
-    Column("errno", Integer, nullable=False),
-    Index(None, "owner", "at_us"),
-)
+
 # Whose batches are refused from now on, whatever credential they have.
 audit_revocation = Table(
     "audit_revocation",
@@ -78,9 +61,61 @@ audit_revocation = Table(
     Column("by", Text, nullable=False),
     Column("reason", Text, nullable=False),
 )
+
+# The index: names once, and a row of numbers per line. All of it can be made anew from the
+# segment files; only the indexer writes here.
+audit_reader = Table(
+    "audit_reader",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("owner", Text, nullable=False, unique=True),
+)
+audit_source = Table(
+    "audit_source",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("stream_id", Text, ForeignKey("audit_stream.id"), nullable=False, unique=True),
+)
+audit_file = Table(
+    "audit_file",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("key", LargeBinary, nullable=False, unique=True),  # SHA-256 of dataset, NUL, path
+    Column("dataset", Text, nullable=False),
+    Column("path", Text, nullable=False),  # bytes that are not UTF-8 as \\xNN
+)
 # A path may be longer than what PostgreSQL lets an index entry be.
-Index(
-    "ix_audit_event_dataset_path",
-    audit_event.c.dataset,
-    func.substr(audit_event.c.path, 1, 200),
+Index("ix_audit_file_path", func.substr(audit_file.c.path, 1, 200))
+audit_process = Table(
+    "audit_process",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("key", LargeBinary, nullable=False, unique=True),  # SHA-256 of what follows
+    Column("source", Integer, ForeignKey("audit_source.id"), nullable=False),
+    Column("uid", BigInteger, nullable=False),
+    Column("pid", BigInteger, nullable=False),  # the thread group
+    Column("executable", Text, nullable=False),
+    Index(None, "source", "pid"),
+)
+# On PostgreSQL a month is a partition. References stand unchecked: the indexer made them first.
+audit_event = Table(
+    "audit_event",
+    metadata,
+    Column("source", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("reader", Integer, nullable=False),
+    Column("file", Integer, nullable=False),
+    Column("process", Integer, nullable=False),
+    Column("action", SmallInteger, nullable=False),  # open | read | release | denied, from 0
+    Column("errno", SmallInteger, nullable=False),
+    Column("start", BigInteger, nullable=False),  # first byte served
+    Column("length", BigInteger, nullable=False),  # bytes served
+    Column("duration_us", BigInteger, nullable=False),
+    Column("handle", BigInteger, nullable=False),  # joins open, reads and release
+    Index(None, "reader", "at_us"),
+    Index(None, "file", "at_us"),
+    Index(None, "at_us"),
+    sqlite_with_rowid=False,
+    postgresql_partition_by="RANGE (at_us)",
 )

@@ -4,14 +4,21 @@ Only services ask here, and they vouch for whom they ask. A parameter that is mi
 given twice is refused: dropping a filter would show what was not asked for.
 """
 
+from typing import Any
+
 from sqlalchemy import Connection
 
 from nightingale_hub.auth import ServiceHandler, parse_int
+from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotFound
-from nightingale_hub.services.audit import search, stream
+from nightingale_hub.services.audit import questions, search, stream
+from nightingale_hub.services.audit.log import LogSigner
+from nightingale_hub.services.audit.manifest import make_manifest
 from nightingale_hub.services.audit.search import Filters
 
 CALLERS = ("console",)
+TEXTS = ("owner", "dataset", "path", "instance", "executable")
+NUMBERS = ("pid", "since_us", "until_us")
 
 
 class QueryHandler(ServiceHandler):
@@ -38,31 +45,83 @@ class QueryHandler(ServiceHandler):
             values[name] = text
         return values
 
+    def parse_limit(self) -> int:
+        """Return the query's limit; raises `BadInput` when it is out of bounds."""
+        limit = parse_int(self, "limit", search.DEFAULT_LIMIT)
+        if limit is None or not 1 <= limit <= search.MAX_LIMIT:
+            raise BadInput(f"limit must be from 1 to {search.MAX_LIMIT}")
+        return limit
+
+    def parse_filters(self, values: dict[str, str]) -> Filters:
+        """Return the filters that *values* of the query are."""
+        given: dict[str, Any] = {name: values.get(name) for name in TEXTS}
+        given |= {name: parse_int(self, name, None) for name in NUMBERS}
+        return Filters(**given)
+
 
 class ReadsHandler(QueryHandler):
     """GET reads: events, newest first, a page at a time."""
 
     async def get(self) -> None:
         """Reply `{"reads": [...], "next": cursor or null}`."""
-        values = self.parse_query(
-            "owner", "dataset", "path", "instance", "since_us", "until_us", "limit", "before"
-        )
-        limit = parse_int(self, "limit", search.DEFAULT_LIMIT)
-        if limit is None or not 1 <= limit <= search.MAX_LIMIT:
-            raise BadInput(f"limit must be from 1 to {search.MAX_LIMIT}")
+        values = self.parse_query(*TEXTS, *NUMBERS, "limit", "before")
+        limit, filters = self.parse_limit(), self.parse_filters(values)
         before = search.parse_cursor(values["before"]) if "before" in values else None
-        filters = Filters(
-            owner=values.get("owner"),
-            dataset=values.get("dataset"),
-            path=values.get("path"),
-            instance=values.get("instance"),
-            since_us=parse_int(self, "since_us", None),
-            until_us=parse_int(self, "until_us", None),
-        )
         rows, following = await self.context.read(
             lambda conn: search.list_events(conn, filters, limit, before)
         )
-        self.reply({"reads": [dict(row._mapping) for row in rows], "next": following})
+        self.reply({"reads": rows, "next": following})
+
+
+class ReadersHandler(QueryHandler):
+    """GET readers: who read a file, or files, of a dataset."""
+
+    async def get(self) -> None:
+        """Reply `{"readers": [{"owner", "opens", "reads", "bytes", "first_us", "last_us"}]}`."""
+        values = self.parse_query(*TEXTS, *NUMBERS)
+        if "path" not in values or "dataset" not in values:
+            raise BadInput("name the dataset and the path of the file")
+        filters = self.parse_filters(values)
+        found = await self.context.read(lambda conn: questions.list_readers(conn, filters))
+        self.reply({"readers": found})
+
+
+class FilesHandler(QueryHandler):
+    """GET files: which files a person, an instance or a process read, a page at a time."""
+
+    async def get(self) -> None:
+        """Reply `{"files": [{"dataset", "path", "opens", …}], "next": [dataset, path] or null}`."""
+        values = self.parse_query(*TEXTS, *NUMBERS, "limit", "after_dataset", "after_path")
+        if "owner" not in values and "instance" not in values:
+            raise BadInput("name the owner or the instance")
+        limit, filters = self.parse_limit(), self.parse_filters(values)
+        after = None
+        if "after_path" in values:
+            after = (values.get("after_dataset", ""), values["after_path"])
+        found = await self.context.read(
+            lambda conn: questions.list_files(conn, filters, limit, after)
+        )
+        last = found[-1] if len(found) == limit else None
+        following = last and [last["dataset"], last["path"]]
+        self.reply({"files": found, "next": following})
+
+
+class ManifestHandler(QueryHandler):
+    """GET manifests/<instance id>: what a run read, signed by the log's key."""
+
+    def initialize(self, signer: LogSigner) -> None:
+        """Sign with *signer*."""
+        self._signer = signer
+
+    async def get(self, instance_id: str) -> None:
+        """Reply `{"manifest": {...}, "note": text}`; `pid` is one process of the instance."""
+        self.parse_query("pid")
+        pid, at_us = parse_int(self, "pid", None), now_us()
+        self.reply(
+            await self.context.read(
+                lambda conn: make_manifest(conn, self._signer, instance_id, pid, at_us)
+            )
+        )
 
 
 class SummaryHandler(QueryHandler):

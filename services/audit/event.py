@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from nightingale_hub.errors import BadInput
 
+ACTIONS = ("open", "read", "release", "denied")
 LARGEST = 2**63 - 1
 YEAR_10000_US = 253_402_300_800_000_000
 

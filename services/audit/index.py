@@ -1,28 +1,31 @@
 """The index: stored batches become rows that can be searched, each line exactly once.
 
-A batch's rows and the flag that they are there are one transaction. The segment files stay the
-truth: `rebuild` makes the index anew from them alone.
+The rows of some batches and the flags that they are there are one transaction. The segment files
+stay the truth: `rebuild` makes the index anew from them alone.
 """
 
 import asyncio
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from nightingale_hub.bulk import insert_rows
 from nightingale_hub.service import Context
 from nightingale_hub.services.audit.event import Event, parse_lines
 from nightingale_hub.services.audit.frame import DamagedFrame
+from nightingale_hub.services.audit.months import ensure_months, format_month
+from nightingale_hub.services.audit.numbers import COLUMNS, Loaded, Numbers
 from nightingale_hub.services.audit.segments import Place, Segments
-from nightingale_hub.tables.audit import audit_batch, audit_event
+from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
 
 log = logging.getLogger("nightingale")
 BATCHES_PER_LOOK = 32
-
-Key = tuple[str, int]  # stream id, first seq
+# What one transaction adds at most, beyond its first batch: others wait for it on SQLite.
+EVENTS_AT_ONCE = 5000
 
 
 class Index:
@@ -32,28 +35,73 @@ class Index:
         """Read *segments* and write the database of *context*."""
         self._context = context
         self._segments = segments
-        self._damaged: set[Key] = set()
+        self._damaged: set[int] = set()
+        self._numbers = Numbers()
+        self._months: set[str] = set()
 
     async def step(self) -> None:
         """Index every batch that is not yet; one that fails does not hold up the others."""
-        failed: dict[Key, SQLAlchemyError] = {}
-        while rows := await self._context.read(
-            partial(_list_missing, but={*failed, *self._damaged})
-        ):
-            for row in rows:
-                key = (row.stream_id, row.first_seq)
-                try:
-                    events = await asyncio.to_thread(load_events, self._segments, row)
-                    await self._context.write(partial(insert_events, row=row, events=events))
-                except DamagedFrame as error:
-                    # Told once per process: no retry mends a file.
-                    log.critical("audit batch %s from %d: %s", *key, error)
-                    self._damaged.add(key)
-                except SQLAlchemyError as error:
-                    log.error("audit batch %s from %d was not indexed", *key)
-                    failed[key] = error
-        for failure in failed.values():
+        after = 0
+        failure: SQLAlchemyError | None = None
+        while rows := await self._context.read(partial(_list_missing, after=after)):
+            after = rows[-1].number
+            for group in _group(await asyncio.to_thread(self._load, rows)):
+                failure = await self._store(group) or failure
+        if failure is not None:
             raise failure  # the loop backs off
+
+    async def _store(self, group: Sequence[Loaded]) -> SQLAlchemyError | None:
+        try:
+            await self._number(group)
+            rows = [self._numbers.format(*each) for each in group]
+            await self._context.write(partial(insert_events, group=group, rows=rows))
+            return None
+        except SQLAlchemyError as error:
+            if len(group) == 1:
+                row = group[0][0]
+                log.error("audit batch %s from %d was not indexed", row.stream_id, row.first_seq)
+                return error
+        # One of them is to blame: alone it fails alone.
+        failure = None
+        for each in group:
+            failure = await self._store([each]) or failure
+        return failure
+
+    async def _number(self, group: Sequence[Loaded]) -> None:
+        months = _list_months([event.ts for _, events in group for event in events])
+        if not months <= self._months:
+            # By itself: for the moment that it takes nobody else gets at the index.
+            await self._context.write(partial(ensure_months, months=months))
+            self._months |= months
+        missing = self._numbers.find_missing(group)
+        if missing is not None:
+            self._numbers.remember(await self._context.write(missing.ensure))
+
+    def _load(self, rows: Sequence[Row[Any]]) -> list[Loaded]:
+        loaded: list[Loaded] = []
+        for row in rows:
+            if row.number in self._damaged:
+                continue
+            try:
+                loaded.append((row, load_events(self._segments, row)))
+            except DamagedFrame as error:
+                # Told once per process: no retry mends a file.
+                log.critical("audit batch %s from %d: %s", row.stream_id, row.first_seq, error)
+                self._damaged.add(row.number)
+        return loaded
+
+
+def insert_events(
+    conn: Connection, group: Sequence[Loaded], rows: Sequence[list[tuple[Any, ...]]]
+) -> None:
+    """Add the rows of each batch of *group* to the index, unless they are there already."""
+    fresh = [
+        each
+        for (row, _), batch_rows in zip(group, rows, strict=True)
+        if _flag(conn, row)
+        for each in batch_rows
+    ]
+    insert_rows(conn, audit_event, COLUMNS, fresh)
 
 
 def load_events(segments: Segments, row: Row[Any]) -> list[Event]:
@@ -61,44 +109,36 @@ def load_events(segments: Segments, row: Row[Any]) -> list[Event]:
     return parse_lines(segments.load_lines(Place(row.file, row.position, row.length), row.sha256))
 
 
-def insert_events(conn: Connection, row: Row[Any], events: Sequence[Event]) -> None:
-    """Add *events* of the batch *row* to the index, unless they are there already."""
-    flagged = conn.execute(
-        update(audit_batch)
-        .where(
-            audit_batch.c.stream_id == row.stream_id,
-            audit_batch.c.first_seq == row.first_seq,
-            audit_batch.c.is_indexed.is_(False),
-        )
-        .values(is_indexed=True)
-    ).rowcount
-    if flagged == 1:
-        conn.execute(insert(audit_event), [_to_row(row.stream_id, event) for event in events])
+def _list_months(times_us: Sequence[int]) -> set[str]:
+    ends = {format_month(min(times_us)), format_month(max(times_us))}
+    return ends if len(ends) == 1 else {format_month(each) for each in times_us}
 
 
-def _list_missing(conn: Connection, but: Collection[Key]) -> list[Row[Any]]:
-    query = select(audit_batch).where(audit_batch.c.is_indexed.is_(False))
-    if but:
-        key = tuple_(audit_batch.c.stream_id, audit_batch.c.first_seq)
-        query = query.where(key.not_in(sorted(but)))
-    return list(conn.execute(query.order_by(audit_batch.c.received_us).limit(BATCHES_PER_LOOK)))
+def _flag(conn: Connection, row: Row[Any]) -> bool:
+    flagged = update(audit_batch).where(
+        audit_batch.c.number == row.number, audit_batch.c.is_indexed.is_(False)
+    )
+    return conn.execute(flagged.values(is_indexed=True)).rowcount == 1
 
 
-def _to_row(stream_id: str, event: Event) -> dict[str, Any]:
-    return {
-        "stream_id": stream_id,
-        "seq": event.seq,
-        "at_us": event.ts,
-        "owner": event.user,
-        "action": event.act,
-        "dataset": event.ds,
-        "path": event.path,
-        "offset": event.off,
-        "length": event.len,
-        "duration_us": event.dur,
-        "file_id": event.fid,
-        "uid": event.uid,
-        "pid": event.pid,
-        "executable": event.exe,
-        "errno": event.rc,
-    }
+def _list_missing(conn: Connection, after: int) -> list[Row[Any]]:
+    query = (
+        select(audit_batch, audit_stream.c.owner)
+        .join(audit_stream, audit_stream.c.id == audit_batch.c.stream_id)
+        .where(audit_batch.c.is_indexed.is_(False), audit_batch.c.number > after)
+        .order_by(audit_batch.c.number)
+        .limit(BATCHES_PER_LOOK)
+    )
+    return list(conn.execute(query))
+
+
+def _group(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
+    groups: list[list[Loaded]] = []
+    count = EVENTS_AT_ONCE
+    for each in loaded:
+        if count + len(each[1]) > EVENTS_AT_ONCE:
+            groups.append([])
+            count = 0
+        groups[-1].append(each)
+        count += len(each[1])
+    return groups

@@ -56,7 +56,7 @@ class Log:
     def __init__(self, context: Context) -> None:
         """Order and sign the log in the database of *context*."""
         self._context = context
-        self._signer = LogSigner(context.settings)
+        self.signer = LogSigner(context.settings)
         self._witnesses = [Witness(place) for place in context.settings.audit_witnesses]
         self._checked: set[Witness] = set()
         self._tree: Range | None = None
@@ -83,12 +83,12 @@ class Log:
         return await self._context.read(load_tree)
 
     async def _sign(self, tree: Range, at_us: int) -> None:
-        said = Checkpoint(self._signer.key.name, tree.size, tree.root(), at_us)
+        said = Checkpoint(self.signer.key.name, tree.size, tree.root(), at_us)
         values = {
             "at_us": at_us,
             "size": tree.size,
             "nodes": b"".join(tree.nodes).hex(),
-            "note": self._signer.sign(said.format()),
+            "note": self.signer.sign(said.format()),
         }
         statement = insert(log_checkpoint).values(values)
         await self._context.write(partial(_execute, statement=statement))
@@ -103,7 +103,7 @@ class Log:
             log.error("witness %s cannot be asked: %s", witness.place, error)
             return
         if note is not None:
-            said = Checkpoint.parse(note, self._signer.key)
+            said = Checkpoint.parse(note, self.signer.key)
             root = await self._context.read(lambda conn: find_root(conn, said.size))
             if root != said.root:
                 await self._context.write(lambda conn: self._find_contradiction(conn, said))
@@ -140,7 +140,7 @@ class Log:
         settings.pop("service_ports", None)
         said = format_payload({name: repr(value) for name, value in settings.items()})
         for kind, payload in (
-            ("log_key", {"key": self._signer.key.format()}),
+            ("log_key", {"key": self.signer.key.format()}),
             ("configuration", {"sha256": hash_text(said), "settings": said}),
         ):
             newest = conn.execute(

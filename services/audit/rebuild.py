@@ -13,6 +13,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from nightingale_hub.audit_chain import begin
 from nightingale_hub.services.audit.frame import Header
+from nightingale_hub.services.audit.names import TABLES
 from nightingale_hub.services.audit.segments import Place, list_files, scan
 from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
 from nightingale_hub.tables.instances import instance
@@ -48,7 +49,7 @@ def rebuild(conn: Connection, directory: Path) -> list[str]:
     The index is empty afterwards and fills up as batches are indexed. Returns the streams of
     instances that the database does not know, which are left out. Run it while nothing ingests.
     """
-    for table in (audit_event, audit_batch):
+    for table in (audit_event, *TABLES, audit_batch):
         conn.execute(delete(table))
     conn.execute(update(audit_stream).values(last_seq=0))
     known = set(conn.execute(select(instance.c.id)).scalars())

@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    Select,
     Text,
     and_,
     func,
@@ -20,15 +21,24 @@ from sqlalchemy import (
 )
 
 from nightingale_hub.errors import BadInput
-from nightingale_hub.tables.audit import audit_event, audit_stream
+from nightingale_hub.services.audit.event import ACTIONS
+from nightingale_hub.tables.audit import (
+    audit_event,
+    audit_file,
+    audit_process,
+    audit_reader,
+    audit_source,
+    audit_stream,
+)
 
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 HEAD_CHARACTERS = 200
+OPEN, READ = ACTIONS.index("open"), ACTIONS.index("read")
 
-_columns = audit_event.c
+columns = audit_event.c
 # Written out, for an expression with bound parameters is not the one that was indexed.
-_indexed_head = literal_column(f"substr(audit_event.path, 1, {HEAD_CHARACTERS})", Text)
+_indexed_head = literal_column(f"substr(audit_file.path, 1, {HEAD_CHARACTERS})", Text)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Filters:
     dataset: str | None = None
     path: str | None = None  # exactly, or its beginning when it ends with `*`
     instance: str | None = None
+    pid: int | None = None
+    executable: str | None = None
     since_us: int | None = None
     until_us: int | None = None  # exclusive
 
@@ -46,19 +58,47 @@ class Filters:
         """Return the condition on `audit_event`."""
         terms: list[ColumnElement[bool]] = []
         if self.owner is not None:
-            terms.append(_columns.owner == self.owner)
-        if self.dataset is not None:
-            terms.append(_columns.dataset == self.dataset)
-        if self.path is not None:
-            terms.append(_match_path(self.path))
+            readers = select(audit_reader.c.id).where(audit_reader.c.owner == self.owner)
+            # With a file named, that is the index to use: a file is read less than a person reads.
+            reader = literal_column("+audit_event.reader") if self.path else columns.reader
+            terms.append(reader == readers.scalar_subquery())
+        if self.dataset is not None or self.path is not None:
+            terms.append(self._match_files())
         if self.instance is not None:
-            streams = select(audit_stream.c.id).where(audit_stream.c.instance_id == self.instance)
-            terms.append(_columns.stream_id.in_(streams))
+            terms.append(columns.source.in_(self._list_sources()))
+        if self.pid is not None or self.executable is not None:
+            terms.append(columns.process.in_(self._list_processes()))
         if self.since_us is not None:
-            terms.append(_columns.at_us >= self.since_us)
+            terms.append(columns.at_us >= self.since_us)
         if self.until_us is not None:
-            terms.append(_columns.at_us < self.until_us)
+            terms.append(columns.at_us < self.until_us)
         return and_(True, *terms)
+
+    def _match_files(self) -> ColumnElement[bool]:
+        files = select(audit_file.c.id)
+        if self.dataset is not None:
+            files = files.where(audit_file.c.dataset == self.dataset)
+        if self.path is None:
+            # Most of what there is: not the index to begin with.
+            return literal_column("+audit_event.file").in_(files)
+        return columns.file.in_(files.where(match_path(self.path)))
+
+    def _list_sources(self) -> Select[Any]:
+        return (
+            select(audit_source.c.id)
+            .join(audit_stream, audit_stream.c.id == audit_source.c.stream_id)
+            .where(audit_stream.c.instance_id == self.instance)
+        )
+
+    def _list_processes(self) -> Select[Any]:
+        processes = select(audit_process.c.id)
+        if self.instance is not None:
+            processes = processes.where(audit_process.c.source.in_(self._list_sources()))
+        if self.pid is not None:
+            processes = processes.where(audit_process.c.pid == self.pid)
+        if self.executable is not None:
+            processes = processes.where(audit_process.c.executable == self.executable)
+        return processes
 
 
 @dataclass(frozen=True)
@@ -66,51 +106,52 @@ class Cursor:
     """The last event of a page; the next page starts after it."""
 
     at_us: int
-    stream_id: str
+    source: int
     seq: int
 
 
 def parse_cursor(text: str) -> Cursor:
     """Return the cursor that `format_cursor` gave; raises `BadInput`."""
-    at_us, _, rest = text.partition(".")
-    seq, _, stream_id = rest.partition(".")
-    for number in (at_us, seq):
-        if not (number.isascii() and number.isdigit() and len(number) <= 18):
-            raise BadInput("before must be the `next` of an earlier answer")
-    return Cursor(int(at_us), stream_id, int(seq))
+    parts = text.split(".")
+    if len(parts) != 3 or not all(
+        part.isascii() and part.isdigit() and len(part) <= 18 for part in parts
+    ):
+        raise BadInput("before must be the `next` of an earlier answer")
+    return Cursor(*map(int, parts))
 
 
 def format_cursor(row: Row[Any]) -> str:
     """Return the cursor after *row*."""
-    return f"{row.at_us}.{row.seq}.{row.stream_id}"
+    return f"{row.at_us}.{row.source}.{row.seq}"
 
 
 def list_events(
     conn: Connection, filters: Filters, limit: int, before: Cursor | None
-) -> tuple[list[Row[Any]], str | None]:
+) -> tuple[list[dict[str, Any]], str | None]:
     """Return at most *limit* events, newest first, and the cursor of the next page or None."""
-    key = tuple_(_columns.at_us, _columns.stream_id, _columns.seq)
+    key = tuple_(columns.at_us, columns.source, columns.seq)
     query = select(audit_event).where(filters.condition())
     if before is not None:
-        query = query.where(key < tuple_(before.at_us, before.stream_id, before.seq))
-    order = (_columns.at_us.desc(), _columns.stream_id.desc(), _columns.seq.desc())
+        # The first term alone is what an index can begin at.
+        query = query.where(columns.at_us <= before.at_us)
+        query = query.where(key < tuple_(before.at_us, before.source, before.seq))
+    order = (columns.at_us.desc(), columns.source.desc(), columns.seq.desc())
     rows = list(conn.execute(query.order_by(*order).limit(limit + 1)))
-    if len(rows) <= limit:
-        return rows, None
-    return rows[:limit], format_cursor(rows[limit - 1])
+    following = format_cursor(rows[limit - 1]) if len(rows) > limit else None
+    return _name(conn, rows[:limit]), following
 
 
 def summarise(conn: Connection, filters: Filters) -> dict[str, int | None]:
     """Return how many files were opened, how often, how much was read, and when last."""
-    opened = and_(filters.condition(), _columns.action == "open")
-    files = select(_columns.dataset, _columns.path).where(opened).distinct().subquery()
-    is_read = _columns.action == "read"
+    opened = and_(filters.condition(), columns.action == OPEN)
+    files = select(columns.file).where(opened).distinct().subquery()
+    is_read = columns.action == READ
     totals = conn.execute(
         select(
-            func.count().filter(_columns.action == "open").label("opens"),
+            func.count().filter(columns.action == OPEN).label("opens"),
             func.count().filter(is_read).label("reads"),
-            func.sum(_columns.length).filter(is_read).label("bytes"),
-            func.max(_columns.at_us).label("last_us"),
+            func.sum(columns.length).filter(is_read).label("bytes"),
+            func.max(columns.at_us).label("last_us"),
         ).where(filters.condition())
     ).one()
     return {
@@ -122,11 +163,46 @@ def summarise(conn: Connection, filters: Filters) -> dict[str, int | None]:
     }
 
 
-def _match_path(path: str) -> ColumnElement[bool]:
+def match_path(path: str) -> ColumnElement[bool]:
+    """Return the condition on `audit_file` that *path* is, exactly or up to its `*`."""
     if not path.endswith("*"):
         is_head = _indexed_head == path[:HEAD_CHARACTERS]
         # The whole of a shorter path is its head.
-        return is_head if len(path) < HEAD_CHARACTERS else and_(is_head, _columns.path == path)
+        is_short = len(path) < HEAD_CHARACTERS
+        return is_head if is_short else and_(is_head, audit_file.c.path == path)
     # LIKE would give `_` and `%` a meaning, and takes `CT` for `ct` on SQLite.
     prefix = path[:-1]
-    return func.substr(_columns.path, 1, len(prefix)) == prefix
+    return func.substr(audit_file.c.path, 1, len(prefix)) == prefix
+
+
+def _name(conn: Connection, rows: list[Row[Any]]) -> list[dict[str, Any]]:
+    """Return the rows with their names, which are few beside the events."""
+    files = _load(conn, select(audit_file), {row.file for row in rows})
+    processes = _load(conn, select(audit_process), {row.process for row in rows})
+    readers = _load(conn, select(audit_reader), {row.reader for row in rows})
+    sources = _load(conn, select(audit_source), {row.source for row in rows})
+    return [
+        {
+            "stream_id": sources[row.source].stream_id,
+            "seq": row.seq,
+            "at_us": row.at_us,
+            "owner": readers[row.reader].owner,
+            "action": ACTIONS[row.action],
+            "dataset": files[row.file].dataset,
+            "path": files[row.file].path,
+            "offset": row.start,
+            "length": row.length,
+            "duration_us": row.duration_us,
+            "file_id": row.handle,
+            "uid": processes[row.process].uid,
+            "pid": processes[row.process].pid,
+            "executable": processes[row.process].executable,
+            "errno": row.errno,
+        }
+        for row in rows
+    ]
+
+
+def _load(conn: Connection, query: Select[Any], ids: set[int]) -> dict[int, Row[Any]]:
+    table = query.get_final_froms()[0]
+    return {row.id: row for row in conn.execute(query.where(table.c.id.in_(ids)))}

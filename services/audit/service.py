@@ -1,18 +1,26 @@
 """The audit service put together: its routes, its writer and its index."""
 
 import asyncio
+from typing import Any
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.exports import parse_exports
 from nightingale_hub.service import Context, Loop, Service
-from nightingale_hub.services.audit.api import ReadsHandler, StreamHandler, SummaryHandler
+from nightingale_hub.services.audit.api import (
+    FilesHandler,
+    ManifestHandler,
+    ReadersHandler,
+    ReadsHandler,
+    StreamHandler,
+    SummaryHandler,
+)
 from nightingale_hub.services.audit.catalogue import HubCatalogue
 from nightingale_hub.services.audit.ends import end_streams
 from nightingale_hub.services.audit.export.exporter import Exporter
 from nightingale_hub.services.audit.export.targets import make_target
 from nightingale_hub.services.audit.index import Index
 from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
-from nightingale_hub.services.audit.log import Log
+from nightingale_hub.services.audit.log import Log, LogSigner
 from nightingale_hub.services.audit.reader import EventReader
 from nightingale_hub.services.audit.segments import Segments
 from nightingale_hub.services.audit.watch import Watch
@@ -54,15 +62,8 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
         for exporter in exporters:
             await exporter.target.close()
 
-    intake = {"writer": writer, "decoding": asyncio.Semaphore(DECODERS)}
     return Service(
-        routes=[
-            (r"api/streams/([^/]+)/open", OpenHandler, {}),
-            (r"api/streams/([^/]+)/batches", BatchHandler, intake),
-            (r"api/streams/([^/]+)", StreamHandler, {}),
-            (r"api/reads", ReadsHandler, {}),
-            (r"api/summary", SummaryHandler, {}),
-        ],
+        routes=list_routes(writer, follower.signer),
         loops=[
             Loop("writer", 0.0, writer.step),
             Loop("index", INDEX_PAUSE_S, index.step),
@@ -74,3 +75,18 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
         ],
         on_stop=stop,
     )
+
+
+def list_routes(writer: Writer, signer: LogSigner) -> list[tuple[str, type, dict[str, Any]]]:
+    """Return the service's routes."""
+    intake = {"writer": writer, "decoding": asyncio.Semaphore(DECODERS)}
+    return [
+        (r"api/streams/([^/]+)/open", OpenHandler, {}),
+        (r"api/streams/([^/]+)/batches", BatchHandler, intake),
+        (r"api/streams/([^/]+)", StreamHandler, {}),
+        (r"api/reads", ReadsHandler, {}),
+        (r"api/summary", SummaryHandler, {}),
+        (r"api/readers", ReadersHandler, {}),
+        (r"api/files", FilesHandler, {}),
+        (r"api/manifests/([^/]+)", ManifestHandler, {"signer": signer}),
+    ]
