@@ -7,7 +7,8 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from nightingale_hub.errors import BadInput
 from nightingale_hub.idle import Decision, Policy, Use, Verdict, decide, find_use
-from nightingale_hub.instances import SERVES, Cause, add_progress, find_current, want_stopped
+from nightingale_hub.instances import SERVES, Cause, add_progress, find_current, get, want_stopped
+from nightingale_hub.notices import Kind, add_notice
 from nightingale_hub.tables.supervision import activity
 
 FIELDS = {
@@ -53,6 +54,8 @@ def take_report(
     _change(conn, instance_id, **values)
     for fault in faults:
         add_progress(conn, instance_id, at_us, _describe(fault))
+        if fault.startswith("server_"):
+            _tell(conn, instance_id, Kind.ERROR, _describe(fault), f"fault:{fault}", at_us)
         if fault.startswith("server_lost"):
             why = fault.partition(": ")[2] or "its server ended again and again"
             want_stopped(conn, instance_id, at_us, f"crashed: {why}", Cause.CRASHED)
@@ -97,15 +100,19 @@ def judge(
     decision = decide(use, policy, at_us)
     if decision.verdict == Verdict.WARN:
         _change(conn, row.id, warned=known.warned + 1, warned_us=at_us)
-        add_progress(
-            conn,
-            row.id,
-            at_us,
-            f"It will be stopped soon: {decision.reason}. Use it, or `nightingale extend 2h`",
-        )
+        said = f"It will be stopped soon: {decision.reason}. Use it, or `nightingale extend 2h`"
+        add_progress(conn, row.id, at_us, said)
+        _tell(conn, row.id, Kind.IDLE, said, "idle", at_us)
     elif decision.verdict == Verdict.STOP:
         want_stopped(conn, row.id, at_us, f"idle: {decision.reason}", Cause.IDLE)
     return decision
+
+
+def _tell(conn: Connection, instance_id: str, kind: Kind, said: str, what: str, at_us: int) -> None:
+    row = get(conn, instance_id)
+    named = f"server {row.server_name}" if row.server_name else "your server"
+    key = f"{what}:{instance_id}:{at_us}"
+    add_notice(conn, row.owner, kind, f"{instance_id}, {named}", said, key, at_us)
 
 
 def _describe(fault: str) -> str:

@@ -17,6 +17,7 @@ from nightingale_hub.errors import BadInput
 from nightingale_hub.idle import FRESH_US, Policy, Use, Verdict, decide, find_use
 from nightingale_hub.instance.programs import count_programs
 from nightingale_hub.instances import get, list_progress
+from nightingale_hub.notices import list_notices
 from nightingale_hub.processes import list_descendants
 from nightingale_hub.settings import NightingaleHub
 from tests.record import S, add_instance
@@ -145,6 +146,8 @@ def test_an_owner_is_warned_twice_with_the_reason_and_then_it_stops(conn):
         False,
     ]
     assert "nightingale extend" in told[0]
+    notices = list_notices(conn, "alice")
+    assert [(each.kind, each.body) for each in notices] == [("idle", told[1]), ("idle", told[0])]
 
 
 def test_use_takes_the_warnings_back(conn):
@@ -182,6 +185,7 @@ def test_a_lost_server_is_marked_crashed_with_the_reason_and_its_owner_told(conn
     assert row.reason == "crashed: out of memory; choose a larger size"
     said = [line.message for line in list_progress(conn, key)]
     assert said[0] == ("The server ended and is started again: out of memory; choose a larger size")
+    assert [each.kind for each in list_notices(conn, "alice")] == ["error", "error"]
 
 
 @pytest.mark.parametrize(

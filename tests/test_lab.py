@@ -8,9 +8,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from nightingale_hub.clock import now_us
 from nightingale_hub.money import format_rate
+from nightingale_hub.notices import Kind, add_notice
 from tests.client import SMALL
 from tests.hub import Hub, running_hub
 from tests.test_console_browser import CHROMIUM, FLAGS
@@ -77,11 +79,17 @@ def test_the_extension_passes_the_status_on_and_no_token(running):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "expected"),
-    [("GET", "reads", 404), ("GET", "stop", 404), ("POST", "status", 404), ("GET", "..", 404)],
+    ("method", "path"), [("GET", "reads"), ("GET", "stop"), ("POST", "status"), ("POST", "notices")]
 )
-def test_what_is_not_for_the_browser_is_not_passed_on(running, method, path, expected):
-    assert ask(running, method, path, content=b"{}").status_code == expected
+def test_what_is_not_for_the_browser_is_not_passed_on(running, method, path):
+    assert ask(running, method, path, content=b"{}").status_code == 404
+
+
+def test_only_what_a_question_needs_of_a_query_is_passed_on(running):
+    plan = ask(running, "GET", "resize?cpu=M&server=other&owner=eve").json()["plan"]
+    assert (plan["now"]["cpu"], plan["then"]["cpu"]) == ("S", "M")
+    refused = ask(running, "POST", "extend?for_s=1")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_input")
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"' + b"x" * 20_000 + b'"'])
@@ -121,8 +129,19 @@ def test_lab_shows_what_runs_and_what_it_costs_and_stops_it(running, page):
     )
     shoot(page, "lab-panel")
 
+    panel.get_by_role("button", name="Keep 1 h").click()
+    expect(page.get_by_text("not stopped as idle for an hour")).to_be_visible()
+    resize(page, panel)
+    expect(bar).to_have_text(re.compile("^cpu M · "))
+    assert running.find_instance("ada").cpu == "M"
+
+    with running.database.write() as conn:
+        add_notice(conn, "ada", Kind.BUDGET, "80 % of it", "<b>spent</b>", "told", now_us())
+    expect(page.get_by_text("80 % of it: <b>spent</b>")).to_be_visible()
+    shoot(page, "lab-notice")
+
     running.kill_service("console")
-    expect(bar).to_contain_text("as of")
+    expect(bar).to_contain_text("as of", timeout=30_000)
     expect(panel.locator(".jp-nightingale-note")).to_contain_text("console does not")
     shoot(page, "lab-no-hub")
     expect(bar).not_to_contain_text("as of", timeout=90_000)  # the hub starts it again
@@ -137,6 +156,15 @@ def test_lab_shows_what_runs_and_what_it_costs_and_stops_it(running, page):
     page.get_by_role("dialog").get_by_role("button", name="Stop it").click()
     page.wait_for_url("**/services/console/")
     running.wait_state("ada", "stopped")
+
+
+def resize(page: Page, panel: Locator) -> None:
+    panel.get_by_role("button", name="Resize…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("cpu").select_option("M")
+    expect(dialog).to_contain_text("$0.041/h, more by $0.02/h")
+    shoot(page, "lab-resize")
+    dialog.get_by_role("button", name="Resize it").click()
 
 
 def log_in(page: Page, hub: Hub) -> None:

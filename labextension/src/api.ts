@@ -25,6 +25,46 @@ export interface Dataset {
   title: string;
 }
 
+/** What another size would do. */
+export interface Offer {
+  cpu: string;
+  gpu: string;
+  disk: string;
+  nano_usd_per_hour: number;
+}
+
+/** A resize, as the console plans it. */
+export interface Plan {
+  now: Offer;
+  then: Offer;
+}
+
+/** The last resize of an instance. */
+export interface Resize extends Offer {
+  phase: string;
+  asked_us: number;
+  ended_us: number | null;
+  outcome: string;
+}
+
+/** One size of one resource. */
+export interface Size {
+  resource: 'cpu' | 'gpu' | 'disk';
+  size: string;
+  gives: string;
+  nano_usd_per_hour: number | null;
+  refusal: string;
+  is_current: boolean;
+}
+
+/** Something that the researcher was told. */
+export interface Notice {
+  id: number;
+  kind: string;
+  subject: string;
+  body: string;
+}
+
 /** What the side panel and the status bar show. */
 export interface Status {
   instance: Instance | null;
@@ -45,7 +85,9 @@ export async function ask<T>(
   name: string,
   body?: object
 ): Promise<T> {
-  const url = URLExt.join(settings.baseUrl, 'nightingale', 'api', name);
+  const [path, query] = name.split('?');
+  const base = URLExt.join(settings.baseUrl, 'nightingale', 'api', path);
+  const url = query ? `${base}?${query}` : base;
   const init: RequestInit = { method, cache: 'no-store' };
   if (method === 'POST') {
     init.body = JSON.stringify(body ?? {});

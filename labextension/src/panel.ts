@@ -1,10 +1,10 @@
 // The side panel: the instance, its cost, what is logged, and what can be done about it.
 
-import { Dialog, showDialog, showErrorMessage } from '@jupyterlab/apputils';
 import { PageConfig } from '@jupyterlab/coreutils';
 import { Widget } from '@lumino/widgets';
 
-import { ask, Instance, Status } from './api';
+import { extend, resize, stop } from './actions';
+import { Instance, Status } from './api';
 import { Model } from './model';
 import { formatClock, formatDuration, formatRate, formatUsd } from './text';
 
@@ -13,16 +13,18 @@ type Facts = [label: string, value: string][];
 export class Panel extends Widget {
   private readonly note = element('p', 'jp-nightingale-note');
   private readonly sections = element('div');
-  private readonly stop = element('button', 'jp-Button jp-mod-styled jp-mod-warn', 'Stop…');
+  private readonly buttons = element('div', 'jp-nightingale-buttons');
+  private readonly does: HTMLButtonElement[] = [];
   private isStopping = false;
 
   constructor(private readonly model: Model) {
     super();
     this.addClass('jp-nightingale-Panel');
     this.note.setAttribute('role', 'status');
-    this.stop.type = 'button';
-    this.stop.addEventListener('click', () => void this.askToStop());
-    this.node.append(this.note, this.sections, this.stop);
+    this.addButton('Keep 1 h', '', () => extend(model));
+    this.addButton('Resize…', '', () => resize(model));
+    this.addButton('Stop…', 'jp-mod-warn', () => this.askToStop());
+    this.node.append(this.note, this.sections, this.buttons);
     model.changed.connect(this.update, this);
     this.update();
   }
@@ -32,10 +34,20 @@ export class Panel extends Widget {
     this.note.textContent = this.describeAge();
     this.note.hidden = this.note.textContent === '';
     const one = status?.instance ?? null;
-    this.stop.disabled = this.isStopping || one === null || !isUp(one);
+    for (const button of this.does) {
+      button.disabled = this.isStopping || one === null || !isUp(one);
+    }
     if (status) {
       this.sections.replaceChildren(...buildSections(status));
     }
+  }
+
+  private addButton(label: string, className: string, act: () => Promise<void>): void {
+    const button = element('button', `jp-Button jp-mod-styled ${className}`, label);
+    button.type = 'button';
+    button.addEventListener('click', () => void act());
+    this.does.push(button);
+    this.buttons.append(button);
   }
 
   private describeAge(): string {
@@ -48,33 +60,12 @@ export class Panel extends Widget {
 
   private async askToStop(): Promise<void> {
     const one = this.model.status?.instance;
-    if (!one) {
-      return;
-    }
-    const cost = one.amount_micro_usd === null ? 'unknown' : formatUsd(one.amount_micro_usd);
-    const answer = await showDialog({
-      title: `Stop ${one.id}?`,
-      body:
-        `Cost so far: ${cost}. Kernels and terminals end at once, the files in your home stay, ` +
-        'and the charge ends when the stop is accepted.',
-      buttons: [Dialog.cancelButton(), Dialog.warnButton({ label: 'Stop it' })],
-      defaultButton: 0
-    });
-    if (!answer.button.accept) {
-      return;
-    }
-    this.isStopping = true;
-    this.update();
-    try {
-      await ask(this.model.settings, 'POST', 'stop');
-    } catch (reason) {
-      this.isStopping = false;
+    if (one && (await stop(this.model, one))) {
+      this.isStopping = true;
       this.update();
-      await showErrorMessage('Nothing was stopped', String((reason as Error).message));
-      return;
+      // The server ends now; the hub's own pages go on.
+      window.location.assign(pagesUrl());
     }
-    // The server ends now; the hub's own pages go on.
-    window.location.assign(pagesUrl());
   }
 }
 

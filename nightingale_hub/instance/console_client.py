@@ -75,7 +75,7 @@ class ConsoleClient:
         return self._ask("GET", name, f"?{urlencode(given)}" if given else "")
 
     def post(
-        self, name: str, body: dict[str, Any] | None = None, /, **query: int
+        self, name: str, body: dict[str, Any] | None = None, /, **query: str | int
     ) -> dict[str, Any]:
         """Return what the console answers to a POST of *body*; raises as `get`."""
         return self._ask("POST", name, f"?{urlencode(query)}" if query else "", body)

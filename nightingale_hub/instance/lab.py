@@ -8,6 +8,7 @@ import asyncio
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jupyter_server.base.handlers import APIHandler
@@ -19,7 +20,17 @@ from nightingale_hub.errors import BadInput, NightingaleError, NotFound
 from nightingale_hub.instance.console_client import ConsoleClient
 from nightingale_hub.instance.local_status import load_local
 
-QUESTIONS = {"GET": ("status", "cost", "sizes"), "POST": ("stop",)}
+# Each with the parts of a query that are passed on.
+QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
+    "GET": {
+        "status": (),
+        "cost": (),
+        "sizes": (),
+        "resize": ("cpu", "gpu", "disk"),
+        "notices": ("after",),
+    },
+    "POST": {"stop": (), "resize": (), "extend": ("for_s",)},
+}
 ANSWER_WITHIN_S = 10.0
 MAX_BODY_BYTES = 16 << 10
 
@@ -32,6 +43,26 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
     prefix = url_path_join(app.web_app.settings["base_url"], "nightingale", "api")
     route = (f"{prefix}/([a-z/-]{{1,60}})", ConsoleHandler)
     app.web_app.add_handlers(".*$", [route])  # type: ignore[no-untyped-call]  # tornado's
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question that a page may ask."""
+
+    method: str
+    name: str
+    query: dict[str, str]
+    body: dict[str, Any]
+
+    def ask(self, environment: Mapping[str, str]) -> dict[str, Any]:
+        """Return the console's answer; raises the error that it names."""
+        console = ConsoleClient.from_environment(environment, ANSWER_WITHIN_S)
+        if self.method == "POST":
+            return console.post(self.name, self.body or None, **self.query)
+        answer = console.get(self.name, **self.query)
+        if self.name == "status":
+            answer["local"] = load_local(environment, answer["missing"])
+        return answer
 
 
 class ConsoleHandler(APIHandler):
@@ -51,7 +82,13 @@ class ConsoleHandler(APIHandler):
         try:
             if name not in QUESTIONS[method]:
                 raise NotFound(f"this extension passes no {method} {name[:60]!r} on")
-            answer = await asyncio.to_thread(_ask, method, name, self._body(), os.environ)
+            query = {
+                each: self.get_query_argument(each)
+                for each in QUESTIONS[method][name]
+                if each in self.request.query_arguments
+            }
+            asked = Question(method, name, query, self._body())
+            answer = await asyncio.to_thread(asked.ask, os.environ)
         except NightingaleError as error:
             self.set_status(error.status)
             self.finish({"error": {"code": error.code, "message": str(error)}})
@@ -68,15 +105,3 @@ class ConsoleHandler(APIHandler):
         if not isinstance(body, dict):
             raise BadInput("the request is no JSON object")
         return body
-
-
-def _ask(
-    method: str, name: str, body: dict[str, Any], environment: Mapping[str, str]
-) -> dict[str, Any]:
-    console = ConsoleClient.from_environment(environment, ANSWER_WITHIN_S)
-    if method == "POST":
-        return console.post(name)
-    answer = console.get(name)
-    if name == "status":
-        answer["local"] = load_local(environment, answer["missing"])
-    return answer

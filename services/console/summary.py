@@ -49,7 +49,7 @@ class Figures:
 
     def summarize(self, row: Row[Any]) -> dict[str, Any]:
         """Return instance *row* with its state, size, seconds, cost and health."""
-        charge = _of_instance(self.cost, row.id)
+        charge = _sum_charges(self.cost, row.id)
         seen = _of_instance(self.live, row.id)
         state = State(row.actual)
         return {
@@ -102,6 +102,20 @@ def recent(rows: Sequence[Row[Any]], stopped: int) -> list[Row[Any]]:
     """Return the instances that are not gone and the newest *stopped* of those that are."""
     gone = [row for row in rows if row.actual in ENDED][:stopped]
     return [row for row in rows if row.actual not in ENDED or row in gone]
+
+
+def _sum_charges(answer: dict[str, Any] | None, instance_id: str) -> dict[str, Any]:
+    """Return one charge for all of an instance's: a resize or a new month begins another."""
+    found = [
+        each for each in (answer or {}).get("instances", ()) if each["instance_id"] == instance_id
+    ]
+    if not found:
+        return {}
+    return {
+        "seconds": sum(each["seconds"] for each in found),
+        "amount_micro_usd": sum(each["amount_micro_usd"] for each in found),
+        "state": found[0]["state"],  # what runs comes first
+    }
 
 
 def _of_instance(answer: dict[str, Any] | None, instance_id: str) -> dict[str, Any]:
