@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.fuse_audit.extra import Extra, parse_extras
 from nightingale_hub.fuse_audit.limits import Limits, parse_limits
 from nightingale_hub.fuse_audit.policy import Policy, find_policy
 
@@ -28,6 +29,7 @@ class Dataset:
     name: str
     path: str
     policy: Policy
+    extras: tuple[Extra, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ def _parse_dataset(entry: Any, mountpoint: str) -> Dataset:
     # A daemon that reads its own mount waits for itself for ever.
     if os.path.commonpath([path, os.path.realpath(mountpoint)]) in (path, mountpoint):
         raise ConfigError(f"dataset {name}: {path} and the mountpoint {mountpoint} overlap")
-    return Dataset(name=name, path=path, policy=find_policy(_get(entry, "policy", str)))
+    policy = find_policy(_get(entry, "policy", str))
+    return Dataset(name, path, policy, parse_extras(entry.get("extras", [])))
 
 
 def _get_path(data: dict[str, Any], key: str) -> str:

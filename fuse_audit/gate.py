@@ -179,7 +179,8 @@ class Gate:
 
     def stat(self, fid: int) -> Attributes:
         """Return the attributes of an open file."""
-        return self._tree.describe(os.fstat(self.get_handle(fid).file.fd))
+        handle = self.get_handle(fid)
+        return self._tree.stat_open(handle.node, handle.file)
 
     def seek(self, fid: int, offset: int, whence: int) -> int:
         """Return where the data or the hole at or behind *offset* begins."""

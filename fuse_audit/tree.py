@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from nightingale_hub.fuse_audit.configuration import Dataset
 from nightingale_hub.fuse_audit.descriptor import Descriptor
+from nightingale_hub.fuse_audit.extra import Folder, group_extras
 from nightingale_hub.fuse_audit.source import open_sources
 
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -94,6 +95,11 @@ class Tree:
         self._lock = threading.Lock()
         self._directories: OrderedDict[tuple[str, bytes], Descriptor] = OrderedDict()
         self._devices: dict[int, int] = {}
+        self._folders = {
+            (dataset.name, path): folder
+            for dataset in datasets
+            for path, folder in group_extras(dataset.extras).items()
+        }
 
     def get_child(self, parent: Node, name: bytes) -> Node:
         """Return the node called *name* in *parent*, whether or not it exists there.
@@ -129,9 +135,20 @@ class Tree:
             mode = stat.S_IFREG | 0o444
             return Attributes(_STATUS_INO, size, 1, at_ns, at_ns, at_ns, mode, 1, 0, 0, 4096)
         if node.parent is self.root:
-            return self.describe(os.fstat(self._open_directory(node).fd))
+            directory = self._open_directory(node)
+            return self.describe(self._count(node, os.fstat(directory.fd)))
         directory = self._open_directory(self._get_parent(node))
-        return self.describe(os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False))
+        return self.describe(self._count(node, self._stat(node, directory)))
+
+    def stat_open(self, node: Node, file: Descriptor) -> Attributes:
+        """Return the attributes of *node*, which is open as *file*."""
+        found = os.fstat(file.fd)
+        folder = self._find_folder(node.parent) if node.parent else None
+        is_extra = folder is not None and node.name in folder.by_name
+        # What lies in memory has no name anywhere.
+        if node.dataset is None or (is_extra and found.st_nlink == 0):
+            return self.stat(node)
+        return self.describe(found)
 
     def describe(self, found: os.stat_result) -> Attributes:
         """Return *found* as it is served."""
@@ -163,10 +180,18 @@ class Tree:
         readable = Descriptor(os.open(".", os.O_RDONLY | os.O_DIRECTORY, dir_fd=directory.fd))
         device = os.fstat(directory.fd).st_dev
         with os.scandir(readable.fd) as names:
-            return [
+            entries = [
                 Entry(os.fsencode(e.name), self._get_ino(device, e.inode()), _get_kind(e))
                 for e in names
             ]
+        folder = self._find_folder(node)
+        if folder is not None:
+            folder.fit(directory.fd)
+            known = {entry.name for entry in entries}
+            for name in sorted(folder.by_name.keys() - known):
+                ino = self._get_ino(device, folder.get_ino(name))
+                entries.insert(folder.place(name, len(known)), Entry(name, ino, stat.S_IFREG))
+        return entries
 
     def read_link(self, node: Node) -> bytes:
         """Return the text of the symbolic link *node*."""
@@ -180,14 +205,38 @@ class Tree:
         if node.parent is None or node.parent is self.root:
             raise OSError(errno.EISDIR, "is a directory")
         directory = self._open_directory(node.parent)
-        mode = os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False).st_mode
+        mode = self._stat(node, directory).st_mode
         if not stat.S_ISREG(mode):
             raise OSError(errno.EACCES, "not a regular file")
+        folder = self._find_folder(node.parent)
+        if folder is not None and node.name in folder.by_name and not _exists(node, directory):
+            return folder.open(node.name, directory.fd), self.stat(node)
         file = Descriptor(os.open(node.name, _FILE_FLAGS, dir_fd=directory.fd))
         found = os.fstat(file.fd)
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EACCES, "not a regular file")
         return file, self.describe(found)
+
+    def _find_folder(self, node: Node) -> Folder | None:
+        """Return the extra files of the directory *node*, or None where there are none."""
+        return self._folders.get((node.dataset.name, node.path)) if node.dataset else None
+
+    def _stat(self, node: Node, directory: Descriptor) -> os.stat_result:
+        """Return what stat says of *node* in *directory*, which may be an extra file."""
+        try:
+            return os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            folder = self._find_folder(self._get_parent(node))
+            if folder is None or node.name not in folder.by_name:
+                raise
+            return folder.stat(node.name, directory.fd)
+
+    def _count(self, node: Node, found: os.stat_result) -> os.stat_result:
+        """Return *found*, in which a directory may count its extra files."""
+        folder = self._find_folder(node)
+        if folder is None or not stat.S_ISDIR(found.st_mode):
+            return found
+        return folder.count_into(found, self._open_directory(node).fd)
 
     def _open_status(self, node: Node) -> tuple[Descriptor, Attributes]:
         """Return what the mount says of itself now: whoever has it open reads one text."""
@@ -228,6 +277,14 @@ class Tree:
             if len(self._directories) > _OPEN_DIRECTORIES:
                 self._directories.popitem(last=False)
         return directory
+
+
+def _exists(node: Node, directory: Descriptor) -> bool:
+    try:
+        os.stat(node.name, dir_fd=directory.fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _get_kind(entry: "os.DirEntry[str]") -> int:

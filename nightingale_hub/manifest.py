@@ -84,6 +84,11 @@ def unpack_lines(content: bytes) -> bytes:
     return zstandard.ZstdDecompressor().decompress(content)
 
 
+def is_listed(lines: bytes, path: str) -> bool:
+    """Tell whether a manifest's *lines* have a file at *path*."""
+    return f"\t{path}\n".encode() in lines
+
+
 def parse_sizes(lines: bytes) -> dict[str, int]:
     """Return the size of each file in *lines*, by its path as the log writes it."""
     pairs = (line.partition("\t") for line in lines.decode().split("\n")[:-1])

@@ -35,6 +35,7 @@ class World(Catalogue):
     name: str = "ct"
     sizes: dict[str, int] = field(default_factory=dict)
     decoys: set[tuple[str, str]] = field(default_factory=set)
+    probes: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         for number in range(self.count):
@@ -58,6 +59,9 @@ class World(Catalogue):
 
     def is_decoy(self, owner: str, dataset: str, path: str) -> bool:
         return (owner, path) in self.decoys
+
+    def is_probe(self, owner: str, dataset: str, path: str) -> bool:
+        return path in self.probes
 
 
 @dataclass

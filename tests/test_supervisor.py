@@ -361,7 +361,13 @@ class TestBootstrap:
             "system_user": None,
             "cpus": 1,
             "datasets": [
-                {"name": "ct", "title": "CT scans", "path": "/data/ct", "policy": "strict"}
+                {
+                    "name": "ct",
+                    "title": "CT scans",
+                    "path": "/data/ct",
+                    "policy": "strict",
+                    "extras": [],
+                }
             ],
             "spool_limit_bytes": 256 << 20,
             "audit_limits": {

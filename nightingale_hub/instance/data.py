@@ -77,6 +77,7 @@ class Data:
 
     def look(self) -> None:
         """Look after it once."""
+        self._audit.open_daily()
         if self._vigil is not None:
             self._vigil.look()
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.findings import Severity, raise_finding
-from nightingale_hub.manifest import find_manifest, measure, parse_sizes, save_manifest
+from nightingale_hub.manifest import find_manifest, is_listed, measure, parse_sizes, save_manifest
 from nightingale_hub.manifest import unpack_lines as unpack
 from nightingale_hub.service import Context
 from nightingale_hub.services.audit.detect.catalogue import Catalogue, Extent
@@ -35,7 +35,9 @@ class HubCatalogue(Catalogue):
         self._sizes: dict[str, dict[str, int]] = {}
         self._measured: dict[str, str] = {}
         self._decoys: set[tuple[str, str, str]] = set()
+        self._probes: set[tuple[str, str, str]] = set()
         self._newest_decoy = 0
+        self._taken: set[tuple[str, str]] = set()  # by files that came to the dataset since
 
     def get_extent(self, dataset: str) -> Extent:
         """Return how large *dataset* is."""
@@ -48,7 +50,11 @@ class HubCatalogue(Catalogue):
 
     def is_decoy(self, owner: str, dataset: str, path: str) -> bool:
         """Tell whether *path* is one of the honeyfiles that *owner* sees."""
-        return (owner, dataset, path) in self._decoys
+        return (owner, dataset, path) in self._decoys and (dataset, path) not in self._taken
+
+    def is_probe(self, owner: str, dataset: str, path: str) -> bool:
+        """Tell whether *path* is the honeyfile that *owner*'s agent opens once a day."""
+        return (owner, dataset, path) in self._probes
 
     async def refresh(self) -> None:
         """Take in what the database has that is new: before events are looked at, each time."""
@@ -77,6 +83,8 @@ class HubCatalogue(Catalogue):
         rows = conn.execute(select(decoy).where(decoy.c.id > self._newest_decoy))
         for row in rows:
             self._decoys.add((row.owner, row.dataset, row.path))
+            if row.is_probe:
+                self._probes.add((row.owner, row.dataset, row.path))
             self._newest_decoy = max(self._newest_decoy, row.id)
 
     def _load_manifest(self, conn: Connection, name: str, sha256: str) -> None:
@@ -84,8 +92,11 @@ class HubCatalogue(Catalogue):
         assert row is not None
         self._extents[name] = Extent(row.files, row.size)
         self._sizes.pop(name, None)
+        lines = unpack(row.content)
         if row.files + sum(map(len, self._sizes.values())) <= MOST_SIZES:
-            self._sizes[name] = parse_sizes(unpack(row.content))
+            self._sizes[name] = parse_sizes(lines)
+        paths = conn.execute(select(decoy.c.path).where(decoy.c.dataset == name)).scalars()
+        self._taken |= {(name, path) for path in paths if is_listed(lines, path)}
         self._measured[name] = sha256
 
 

@@ -23,12 +23,14 @@ from nightingale_hub.services.audit.catalogue import HubCatalogue
 from nightingale_hub.services.audit.detect.detector import Detector, State
 from nightingale_hub.services.audit.detect.finding import Finding
 from nightingale_hub.services.audit.detect.rules import CURRENT
+from nightingale_hub.services.audit.probes import check_probes
 from nightingale_hub.services.audit.reader import EventReader, StoredBatch
 from nightingale_hub.services.audit.respond.incidents import take_in
 from nightingale_hub.tables.decoys import download
 
 log = logging.getLogger("nightingale")
 KEEP_EVERY_US = 60_000_000
+PROBES_EVERY_US = 3_600_000_000
 DOWNLOADS_AT_ONCE = 1000
 
 
@@ -58,6 +60,7 @@ class Watch:
         self._clock = clock
         self._path = context.settings.state_path / "audit" / "detectors.state"
         self._kept_us = 0
+        self._probed_us = 0
         self._kept: Kept | None = None
         self._detector: Detector | None = None
 
@@ -85,6 +88,7 @@ class Watch:
                 self._kept.download_id = outs[-1].id
             await self._keep()
             if not batches:
+                await self._check_probes()
                 return
 
     def _look(
@@ -107,6 +111,16 @@ class Watch:
         assert self._kept is not None
         query = select(download).where(download.c.id > self._kept.download_id)
         return list(conn.execute(query.order_by(download.c.id).limit(DOWNLOADS_AT_ONCE)))
+
+    async def _check_probes(self) -> None:
+        at_us = self._clock()
+        # Without users of their own nobody can tell the agent's open from a researcher's.
+        if at_us < self._probed_us + PROBES_EVERY_US or not self._context.settings.isolate_users:
+            return
+        self._probed_us = at_us
+        assert self._detector is not None
+        probed = dict(self._detector.state.probed)
+        await self._context.write(lambda conn: check_probes(conn, probed, at_us))
 
     async def _keep(self) -> None:
         assert self._kept is not None and self._detector is not None

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Row, update
 
 from nightingale_hub.auth import is_same_secret, sha256_hex
 from nightingale_hub.datasets import list_granted
+from nightingale_hub.decoys import list_extras
 from nightingale_hub.errors import BadInput, NotAllowed, NotFound
 from nightingale_hub.instances import State, add_progress, find
 from nightingale_hub.offers import VCPUS
@@ -82,11 +83,13 @@ def boot(conn: Connection, settings: NightingaleHub, call: Call, at_us: int) -> 
     if burned.rowcount != 1:
         raise NotAllowed(f"the nonce of {call.instance_id} is wrong, used or withdrawn")
     add_progress(conn, row.id, at_us, "The instance called home and starts its server")
-    reply = _describe(conn, settings, row)
+    reply = _describe(conn, settings, row, at_us)
     return {**reply, "credential": credential, "api_nonce": api_nonce}
 
 
-def _describe(conn: Connection, settings: NightingaleHub, row: Row[Any]) -> dict[str, Any]:
+def _describe(
+    conn: Connection, settings: NightingaleHub, row: Row[Any], at_us: int
+) -> dict[str, Any]:
     secret = decrypt(settings.secret_key(), row.launch_secret)
     site = Site(settings, row)
     services = {
@@ -103,8 +106,14 @@ def _describe(conn: Connection, settings: NightingaleHub, row: Row[Any]) -> dict
         "system_user": site.system_user,
         "cpus": VCPUS[row.cpu],
         "datasets": [
-            {"name": each.name, "title": each.title, "path": each.path, "policy": each.policy}
-            for each in list_granted(conn, row.owner)
+            {
+                "name": each.name,
+                "title": each.title,
+                "path": each.path,
+                "policy": each.policy,
+                "extras": list_extras(conn, settings.secret_key(), row.owner, each.name, at_us),
+            }
+            for each in list_granted(conn, row.owner, at_us)
         ],
         "spool_limit_bytes": settings.spool_limit_mib << 20,
         "audit_limits": {

@@ -25,3 +25,7 @@ class Catalogue:
     def is_decoy(self, owner: str, dataset: str, path: str) -> bool:
         """Tell whether *path* is one of the honeyfiles that *owner* sees."""
         return False
+
+    def is_probe(self, owner: str, dataset: str, path: str) -> bool:
+        """Tell whether *path* is the honeyfile that *owner*'s agent opens once a day."""
+        return False

@@ -31,6 +31,7 @@ class State(msgspec.Struct):
     out_bytes: dict[str, Minutes] = {}  # by owner: what Jupyter counted
     sent_bytes: dict[str, Minutes] = {}  # by owner: what the kernel counted
     sent: dict[str, int] = {}  # by stream and class: how far the kernel's count has come
+    probed: dict[str, int] = {}  # by owner and dataset: when the agent's own open came, µs
     raised: dict[str, int] = {}  # finding's subject: the minute until which it is quiet
 
 
@@ -81,6 +82,9 @@ class Detector:
                 found += self._once(checks.tell_clock(event, stream_id, received_us, self.rules))
                 at_us = min(at_us, received_us)
             if catalogue.is_decoy(event.user, dataset, path):
+                if event.uid == 0 and catalogue.is_probe(event.user, dataset, path):
+                    self.state.probed[f"{event.user}/{dataset}"] = at_us
+                    continue
                 found += self._once(checks.tell_decoy(event, stream_id, at_us, self.rules))
             if act == "denied":
                 continue
