@@ -16,11 +16,13 @@ def format_usd(micro_usd: int) -> str:
     return f"{sign}${dollars:,}.{decimals}"
 
 
-def format_rate(nano_usd_per_hour: int) -> str:
-    """Return a rate exactly: `$0.041/h`."""
-    dollars, nano = divmod(nano_usd_per_hour, 1_000_000_000)
+def format_rate(nano_per_hour: int, currency: str = "USD") -> str:
+    """Return a rate exactly: `$0.041/h`, `0.041 EUR/h`."""
+    whole, nano = divmod(nano_per_hour, 1_000_000_000)
     decimals = f"{nano:09d}".rstrip("0").ljust(2, "0")
-    return f"${dollars:,}.{decimals}/h"
+    if currency == "USD":
+        return f"${whole:,}.{decimals}/h"
+    return f"{whole:,}.{decimals} {currency}/h"
 
 
 def format_money(micro: int, currency: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nightingale_hub.errors import BadInput, Conflict
-from nightingale_hub.money import DECIMALS, format_minor, format_money, round_to_minor
+from nightingale_hub.money import DECIMALS, format_minor, format_money, format_rate, round_to_minor
 from nightingale_hub.services.billing.documents import (
     EDGES,
     Head,
@@ -92,6 +92,7 @@ def test_money_is_written_exactly_in_any_currency():
     assert format_money(-1_500_000, "JPY") == "-1.5 JPY"
     assert format_money(2_000_000, "JPY") == "2 JPY"
     assert format_money(41_005, "USD") == "$0.041005"
+    assert (format_rate(41_000_000), format_rate(41_000_000, "EUR")) == ("$0.041/h", "0.041 EUR/h")
     assert (format_minor(-1234, "EUR"), format_minor(1234, "JPY")) == ("-12.34 EUR", "1,234 JPY")
 
 

@@ -129,7 +129,7 @@ def _format(key: str, value: Any, currency: str) -> str:
         if key.endswith("_minor"):
             return format_minor(value, currency)
         if key == "nano_per_hour":
-            return format_rate(value)
+            return format_rate(value, currency)
         if key.endswith("_us"):
             return format_time(value)
     return visible(str(value))

@@ -46,6 +46,7 @@ class Standing:
     end_us: int
     spent_micro: int
     held_micro: int
+    currency: str
 
     @property
     def left_micro(self) -> int:
@@ -172,7 +173,10 @@ def stand(conn: Connection, row: Row[Any], at_us: int, besides: str = "") -> Sta
         is_meant = row.scope == "customer" or row.name == getattr(each, _COLUMN[row.scope])
         if is_meant and each.instance_id != besides:
             held += pending_micro(each)
-    return Standing(row, start_us, end_us, int(spent), held)
+    currency = conn.execute(
+        select(customer.c.currency).where(customer.c.id == row.customer)
+    ).scalar_one()
+    return Standing(row, start_us, end_us, int(spent), held, currency)
 
 
 def list_live_holds(conn: Connection, customer_id: str | None = None) -> list[Row[Any]]:
@@ -281,6 +285,7 @@ def describe(standings: Sequence[Standing]) -> list[dict[str, Any]]:
                     "id customer scope name period limit_micro from_us until_us on_end"
                 ).split()
             },
+            "currency": each.currency,
             "period_start_us": each.start_us,
             "period_end_us": each.end_us,
             "spent_micro": each.spent_micro,

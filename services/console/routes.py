@@ -8,9 +8,10 @@ import os
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nightingale_hub.clock import format_duration, format_time
-from nightingale_hub.money import format_rate, format_usd
+from nightingale_hub.money import format_minor, format_money, format_rate, format_usd
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.console import (
+    account,
     admin,
     api,
     change,
@@ -40,6 +41,14 @@ PAGES = [
     ("notices", notices.Notices),
     ("admin", admin.Admin),
     ("admin/fleet", admin.Fleet),
+    ("month", account.Month),
+    (r"month\.csv", account.MonthCsv),
+    (r"month\.pdf", account.MonthPdf),
+    ("grants", account.Grants),
+    ("budgets", account.Budgets),
+    ("invoices", account.Invoices),
+    (r"invoice\.pdf", account.InvoicePdf),
+    ("prices", account.Prices),
     ("oauth_callback", page.Callback),
 ]
 API = [
@@ -95,6 +104,8 @@ def load_templates(prefix: str, hub_prefix: str) -> Environment:
     base_url = hub_prefix.removesuffix("hub/")
     templates.filters.update(
         duration=format_duration,
+        minor=format_minor,
+        money=format_money,
         rate=format_rate,
         time=format_time,
         usd=format_usd,
