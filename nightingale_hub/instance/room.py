@@ -55,6 +55,8 @@ def ensure_room(directory: Path, home: Path, is_isolated: bool) -> Room:
         kernel.mount("nightingale", ISOLATED_ROOM, "tmpfs", flags, "mode=0755,size=1m")
         ISOLATED_HOME.mkdir()
         kernel.bind(home, ISOLATED_HOME)
+        # Whoever opens their home to all opens it to no other researcher.
+        kernel.mount("nightingale", home.parent, "tmpfs", flags, "mode=0700,size=4k")
         room = Room(ISOLATED_ROOM, ISOLATED_HOME)
     else:
         room = Room(_find_plain_room(directory), home)
