@@ -9,6 +9,7 @@ from tornado.tcpserver import TCPServer
 from tornado.testing import bind_unused_port
 
 from nightingale_hub.probe import probe
+from nightingale_hub.services.metering.line import Line
 from nightingale_hub.services.metering.meter import Meter
 from nightingale_hub.services.metering.service import make
 from tests.record import BOOT, S, add_instance, list_segments
@@ -113,3 +114,73 @@ async def test_what_is_no_answer_of_ours_is_unhealthy(answer):
 async def test_a_silent_server_costs_no_more_than_the_limit():
     async with answering(None) as (port, _), asyncio.timeout(5):
         assert not await probe("127.0.0.1", port, "/", "mine", timeout_s=0.1)
+
+
+async def _ask_line(port, times=1):
+    """Ask over one line *times* times; return the answers."""
+    answers: list[bool] = []
+    line = Line("127.0.0.1", port, "/", "mine", answers.append)
+    for number in range(times):
+        line.ask()
+        async with asyncio.timeout(10):
+            while len(answers) <= number:
+                line.expire()
+                await asyncio.sleep(0.005)
+    line.close()
+    await asyncio.sleep(0)
+    return answers
+
+
+@asynccontextmanager
+async def keeping(replies_per_connection, body=b"{}"):
+    """A server that answers so often on each connection, then closes it; counts connections."""
+    connections = []
+
+    class Server(TCPServer):
+        async def handle_stream(self, stream, address):
+            connections.append(address)
+            head = f"X-Nightingale-Instance: mine\r\nContent-Length: {len(body)}\r\n\r\n"
+            try:
+                for _ in range(replies_per_connection):
+                    await stream.read_until(b"\r\n\r\n")
+                    await stream.write(b"HTTP/1.1 200 OK\r\n" + head.encode())
+                    await stream.write(body)
+            except StreamClosedError:
+                pass
+            stream.close()
+
+    server = Server()
+    socket, port = bind_unused_port()
+    server.add_socket(socket)
+    try:
+        yield port, connections
+    finally:
+        server.stop()
+
+
+async def test_a_connection_is_kept_from_question_to_question():
+    async with keeping(100, b"x" * 100_000) as (port, connections):
+        assert await _ask_line(port, 5) == [True] * 5
+    assert len(connections) == 1
+
+
+async def test_a_connection_that_was_closed_meanwhile_is_no_missed_answer():
+    async with keeping(1) as (port, connections):
+        assert await _ask_line(port, 3) == [True] * 3
+    assert len(connections) == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        reply("another's"),
+        reply("mine", "503 Service Unavailable"),
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"SSH-2.0-OpenSSH\r\nX-Nightingale-Instance: mine\r\n\r\n",
+        b"a" * 100_000 + b"\r\n\r\n",
+        None,
+    ],
+)
+async def test_a_line_takes_nothing_else_for_an_answer_of_ours(answer):
+    async with answering(answer) as (port, _):
+        assert await _ask_line(port, 2) == [False, False]

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from nightingale_hub.instances import SERVES
-from nightingale_hub.probe import probe
+from nightingale_hub.services.metering.line import Line
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Watch:
         """Start with no instance; *clock* gives µs."""
         self._clock = clock
         self._health: dict[str, Health] = {}
-        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._lines: dict[str, Line] = {}
 
     def find(self, instance_id: str) -> Health | None:
         """Return the health of an instance that is watched, or None."""
@@ -50,32 +50,36 @@ class Watch:
         """Begin to ask every running instance of *rows*; forget those that run no more."""
         running = {row.id: row for row in rows if row.actual in SERVES and row.port}
         for instance_id in set(self._health) - set(running):
-            del self._health[instance_id]
+            self._forget(instance_id)
         for instance_id, row in running.items():
             known = self._health.get(instance_id)
-            if known is None or known.boot_id != row.boot_id:
-                self._health[instance_id] = Health(row.boot_id)
-            if instance_id not in self._asking:
-                task = asyncio.create_task(self._ask(row))
-                self._asking[instance_id] = task
-                task.add_done_callback(partial(self._note_asked, instance_id))
+            if known is not None and known.boot_id != row.boot_id:
+                self._forget(instance_id)
+                known = None
+            if known is None:
+                health = self._health[instance_id] = Health(row.boot_id)
+                note = partial(self._note, health)
+                self._lines[instance_id] = Line(
+                    row.host, row.port, row.base_url or "/", row.api_nonce, note
+                )
+            self._lines[instance_id].ask()
 
     async def settle(self) -> None:
-        """Wait for every answer that is under way; a probe's own limit bounds it."""
-        await asyncio.gather(*self._asking.values())
+        """Wait for every answer that is under way; a line's own limit bounds it."""
+        while any(line.is_waiting for line in self._lines.values()):
+            await asyncio.sleep(0.005)
+            for line in self._lines.values():
+                line.expire()
 
     async def stop(self) -> None:
         """Break off every question."""
-        asking = list(self._asking.values())
-        for task in asking:
-            task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        for instance_id in list(self._health):
+            self._forget(instance_id)
+        await asyncio.sleep(0)  # the connections end in the loop's next turn
 
-    def _note_asked(self, instance_id: str, _: asyncio.Task[None]) -> None:
-        del self._asking[instance_id]
+    def _forget(self, instance_id: str) -> None:
+        del self._health[instance_id]
+        self._lines.pop(instance_id).close()
 
-    async def _ask(self, row: Row[Any]) -> None:
-        is_ok = await probe(row.host, row.port, row.base_url or "/", row.api_nonce)
-        health = self._health.get(row.id)
-        if health is not None and health.boot_id == row.boot_id:
-            health.note(is_ok, self._clock())
+    def _note(self, health: Health, is_ok: bool) -> None:
+        health.note(is_ok, self._clock())
