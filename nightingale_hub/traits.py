@@ -138,6 +138,13 @@ class HubTraits(Configurable):
         "Default: nowhere.",
     ).tag(config=True)
 
+    data_owners = Dict(
+        key_trait=Unicode(),
+        value_trait=List(Unicode()),
+        help="Who answers for a dataset: {'ct': ['dora']}. They sign off its findings and see who "
+        "read it. For a dataset that is not named here, admins do. Default: none.",
+    ).tag(config=True)
+
     audit_witnesses = List(
         Unicode(),
         help="Places that keep each signed checkpoint of the audit log: folders, or URLs that "

@@ -22,6 +22,12 @@ from nightingale_hub.services.audit.index import Index
 from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
 from nightingale_hub.services.audit.log import Log, LogSigner
 from nightingale_hub.services.audit.reader import EventReader
+from nightingale_hub.services.audit.respond.api import (
+    BypassHandler,
+    QueueHandler,
+    ReportHandler,
+    SignOffHandler,
+)
 from nightingale_hub.services.audit.segments import Segments
 from nightingale_hub.services.audit.watch import Watch
 from nightingale_hub.services.audit.writer import Writer
@@ -87,6 +93,10 @@ def list_routes(writer: Writer, signer: LogSigner) -> list[tuple[str, type, dict
         (r"api/reads", ReadsHandler, {}),
         (r"api/summary", SummaryHandler, {}),
         (r"api/readers", ReadersHandler, {}),
+        (r"api/review", QueueHandler, {}),
+        (r"api/review/([0-9]{1,18})", SignOffHandler, {}),
+        (r"api/bypasses", BypassHandler, {}),
+        (r"api/report", ReportHandler, {}),
         (r"api/files", FilesHandler, {}),
         (r"api/manifests/([^/]+)", ManifestHandler, {"signer": signer}),
     ]

@@ -20,6 +20,7 @@ from nightingale_hub.services.console import (
     notices,
     page,
     reads,
+    review,
     statement,
     stop,
 )
@@ -49,6 +50,9 @@ PAGES = [
     ("invoices", account.Invoices),
     (r"invoice\.pdf", account.InvoicePdf),
     ("prices", account.Prices),
+    ("review", review.Review),
+    ("bypass", review.Bypass),
+    (r"access\.(csv|pdf)", review.AccessRecord),
     ("oauth_callback", page.Callback),
 ]
 API = [

@@ -10,10 +10,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from nightingale_hub import notices
 from nightingale_hub.clock import format_time
 from nightingale_hub.findings import Severity, raise_finding
 from nightingale_hub.instances import Cause, State, add_progress
 from nightingale_hub.log_leaf import append_leaf
+from nightingale_hub.notices import add_notice
 from nightingale_hub.requests import Kind, Request, ask
 from nightingale_hub.services.audit.detect.finding import SEVERITIES, Finding
 from nightingale_hub.services.audit.respond.bypass import is_passed
@@ -109,6 +111,10 @@ def _climb(
         )
     )
     reason = f"Incident {number}: {found.reason}"[:500]
+    if rung != "note":
+        subject = f"Nightingale: incident {number}, {rung}"
+        key = f"incident:{number}:{rung}"
+        add_notice(conn, owner, notices.Kind.SECURITY, subject, reason, key, at_us)
     if rung == "notify":
         _tell(conn, running, f"{reason} Nothing follows yet; explain it to your admin.", at_us)
     if rung == "suspend":
