@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,16 @@ class AuditMount:
         except OSError:
             return None
 
+    def stop_daemon(self) -> int:
+        """Stop the daemon's every thread, and return which process it is."""
+        pid = self.daemon_pid
+        os.kill(pid, signal.SIGSTOP)
+        deadline = time.monotonic() + LIMIT_S
+        while not all("\nState:\tT" in read for read in _read_threads(pid)):
+            assert time.monotonic() < deadline, "the daemon does not stop"
+            time.sleep(0.01)
+        return pid
+
     def kill_daemon(self) -> int:
         """Kill the daemon alone, and return which process it was."""
         pid = self.daemon_pid
@@ -113,6 +124,10 @@ class AuditMount:
         if is_mounted(self.mountpoint):
             subprocess.run([*unmount_left, str(self.mountpoint)], check=True)
             raise AssertionError(f"a mount was left at {self.mountpoint}")
+
+
+def _read_threads(pid: int) -> list[str]:
+    return [file.read_text() for file in Path(f"/proc/{pid}/task").glob("*/status")]
 
 
 @contextlib.contextmanager

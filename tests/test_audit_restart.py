@@ -119,8 +119,7 @@ def test_while_the_daemon_is_stopped_nobody_reads(tmp_path):
         (mount.data / "f").write_bytes(b"x" * 10_000)
         fd = os.open(mount.top / "f", os.O_RDONLY)
         assert os.pread(fd, 100, 0)
-        daemon = mount.daemon_pid
-        os.kill(daemon, signal.SIGSTOP)
+        daemon = mount.stop_daemon()
         got: list[bytes] = []
         reader = threading.Thread(target=lambda: got.append(os.pread(fd, 100, 0)))
         try:
