@@ -13,7 +13,7 @@ from typing import Any
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.fuse_audit.extra import Extra, parse_extras
 from nightingale_hub.fuse_audit.limits import Limits, parse_limits
-from nightingale_hub.fuse_audit.policy import Policy, find_policy
+from nightingale_hub.fuse_audit.policy import Policy, get_policy
 
 ADAPTERS = ("kernel", "libfuse")
 # Whom the daemon of a mount that root makes runs as, unless it is said: a user of no account, in
@@ -24,12 +24,16 @@ DAEMON_UID = 61_999
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One directory that is served, under its name, at the top of the mount."""
+    """One directory that is served, under its name, at the top of the mount.
+
+    `fallback` is the policy to serve it by where `policy` cannot be kept.
+    """
 
     name: str
     path: str
     policy: Policy
     extras: tuple[Extra, ...] = ()
+    fallback: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,13 @@ def _parse_dataset(entry: Any, mountpoint: str) -> Dataset:
     # A daemon that reads its own mount waits for itself for ever.
     if os.path.commonpath([path, os.path.realpath(mountpoint)]) in (path, mountpoint):
         raise ConfigError(f"dataset {name}: {path} and the mountpoint {mountpoint} overlap")
-    policy = find_policy(_get(entry, "policy", str))
-    return Dataset(name, path, policy, parse_extras(entry.get("extras", [])))
+    return Dataset(
+        name=name,
+        path=path,
+        policy=get_policy(_get(entry, "policy", str)),
+        extras=parse_extras(entry.get("extras", [])),
+        fallback=get_policy(_get(entry, "fallback", str)) if "fallback" in entry else None,
+    )
 
 
 def _get_path(data: dict[str, Any], key: str) -> str:

@@ -5,6 +5,8 @@ is killed, the next one takes over. On SIGTERM it records the release of what is
 the spool on disk and ends.
 """
 
+import dataclasses
+import functools
 import json
 import signal
 import socket
@@ -13,12 +15,15 @@ import time
 from typing import NamedTuple
 
 from nightingale_hub.errors import Unavailable
-from nightingale_hub.fuse_audit import privileges
+from nightingale_hub.fuse_audit import choice, privileges
 from nightingale_hub.fuse_audit.checkpoint import make_gate, make_guard
 from nightingale_hub.fuse_audit.configuration import MountConfiguration
+from nightingale_hub.fuse_audit.control import Control
 from nightingale_hub.fuse_audit.descriptor import Descriptor
+from nightingale_hub.fuse_audit.files import settle
 from nightingale_hub.fuse_audit.kernel import KernelServer
 from nightingale_hub.fuse_audit.memory import Memory
+from nightingale_hub.fuse_audit.nodes import Nodes
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Tree
 
@@ -47,10 +52,18 @@ def serve(task: Task, control: socket.socket) -> None:
     tree = Tree(configuration.datasets, task.mounted_at_ns, guard.describe, task.sources)
     gate = make_gate(configuration, tree, spool, guard)
     try:
+        if task.memory.is_left:
+            settle(gate, Nodes(tree, task.memory))
+            task.memory.clear()
         recorded = task.memory.list_recorded(spool.next_seq)
-        workers = KernelServer(task.device, tree, gate, task.memory, recorded).start()
-        control.send(b"1")
-        _wait(workers, configuration.mountpoint)
+        asked = Control(control)
+        server = KernelServer(task.device, tree, gate, task.memory, recorded, asked)
+        workers = server.start()
+        asked.say_ready()
+        try:
+            _wait(workers, configuration.mountpoint)
+        finally:
+            server.close()
     finally:
         gate.close()
         spool.close()
@@ -64,20 +77,26 @@ def serve_libfuse(configuration: MountConfiguration) -> None:
     from nightingale_hub.fuse_audit import libfuse  # It needs libfuse on this machine.
 
     privileges.harden()
+    datasets = choice.choose(configuration.datasets, libfuse.find_obstacle)
+    configuration = dataclasses.replace(configuration, datasets=datasets)
     spool = Spool(configuration.spool, configuration.spool_limit_bytes)
     guard = make_guard(configuration, spool)
     tree = Tree(configuration.datasets, time.time_ns(), guard.describe)
     gate = make_gate(configuration, tree, spool, guard)
     try:
-        libfuse.serve(configuration, tree, gate, announce)
+        libfuse.serve(
+            configuration, tree, gate, functools.partial(announce, configuration, "libfuse")
+        )
     finally:
         gate.close()
         spool.close()
 
 
-def announce(path: str, how: str) -> None:
-    """Say on stdout that the mount at *path* is served."""
-    print(json.dumps({"mounted": path, "how": how}), flush=True)
+def announce(configuration: MountConfiguration, how: str) -> None:
+    """Say on stdout that the mount of *configuration* is served, and by which policies."""
+    policies = {dataset.name: dataset.policy.name for dataset in configuration.datasets}
+    said = {"mounted": configuration.mountpoint, "how": how, "policies": policies}
+    print(json.dumps(said), flush=True)
 
 
 def _wait(workers: list[threading.Thread], path: str) -> None:

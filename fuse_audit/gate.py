@@ -92,8 +92,10 @@ class Gate:
             fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
             handle = Handle(fid, node, file, process, caller.uid, fields, flags, policy)
             took_us = (time.monotonic_ns() - started_ns) // 1000
+            # What is read past the daemon without a trace is charged here, wholly.
+            length = 0 if node.dataset.policy.has_ranges else found.size
             self._append(
-                record.OPEN, handle, caller.uid, process, took_us=took_us,
+                record.OPEN, handle, caller.uid, process, length=length, took_us=took_us,
                 about_to=caller.about_to,
             )  # fmt: skip
             self._next_fid += 1
@@ -166,6 +168,24 @@ class Gate:
         if handle is not None and handle.node.dataset is not None and not is_recorded:
             self._append(record.RELEASE, handle, handle.uid, handle.opener, about_to=about_to)
 
+    def charge(
+        self, handle: Handle, offset: int, length: int | None, uid: int, process: Process
+    ) -> None:
+        """Record what the kernel has served of *handle* by itself; all of it without *length*."""
+        size = os.fstat(handle.file.fd).st_size
+        end = size if length is None else min(size, offset + length)
+        if offset < end:
+            self._append(record.READ, handle, uid, process, offset=offset, length=end - offset)
+
+    def identify(self, fid: int) -> tuple[tuple[int, int], int]:
+        """Return the file of handle *fid*: its device and inode, and its inode in the mount."""
+        found = os.fstat(self.get_handle(fid).file.fd)
+        return (found.st_dev, found.st_ino), self._tree.describe(found).ino
+
+    def find_handle(self, fid: int) -> Handle | None:
+        """Return the handle *fid*, if it is one."""
+        return self._handles.get(fid)
+
     def get_handle(self, fid: int) -> Handle:
         """Return the handle *fid*; raises EBADF."""
         handle = self._handles.get(fid)
@@ -173,9 +193,9 @@ class Gate:
             raise OSError(errno.EBADF, "no such handle")
         return handle
 
-    def find_process(self, caller: Caller) -> Process:
-        """Return the process of *caller*."""
-        return self._processes.find(caller.tid)
+    def find_process(self, tid: int) -> Process:
+        """Return the process of thread *tid*."""
+        return self._processes.find(tid)
 
     def stat(self, fid: int) -> Attributes:
         """Return the attributes of an open file."""

@@ -17,44 +17,42 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from nightingale_hub.fuse_audit import protocol
+from nightingale_hub.fuse_audit.control import Control
+from nightingale_hub.fuse_audit.files import Files, Request, get_policy
 from nightingale_hub.fuse_audit.gate import Gate
 from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.memory import Memory
-from nightingale_hub.fuse_audit.nodes import Nodes, Opened
-from nightingale_hub.fuse_audit.process import restore_process
-from nightingale_hub.fuse_audit.tree import Entry, Tree
+from nightingale_hub.fuse_audit.nodes import Nodes
+from nightingale_hub.fuse_audit.tree import Entry, Node, Tree
 
 WORKERS = 4
-# Names of directories and attributes are no reads of data: the kernel may keep them this long.
-_VALID_S = 1
+# Names and attributes are no reads of data: the kernel may keep them this long. A dataset is a
+# snapshot, or is as old as this where it is not.
+_VALID_S = 60
 _REQUEST_BYTES = 1 << 17
 _AGAIN = (errno.EINTR, errno.EAGAIN, errno.ENOENT)
 
 _log = logging.getLogger(__name__)
 
 
-class Request(NamedTuple):
-    """One request: its node, its caller, and what follows its header."""
-
-    nodeid: int
-    caller: Caller
-    body: memoryview
-    # The open file that it was recorded for before, by a daemon that died before it answered.
-    recorded_fid: int | None
-
-
 class KernelServer:
     """Serves one tree through one gate to the kernel behind one device."""
 
     def __init__(
-        self, device: int, tree: Tree, gate: Gate, memory: Memory, recorded: dict[int, int]
+        self,
+        device: int,
+        tree: Tree,
+        gate: Gate,
+        memory: Memory,
+        recorded: dict[int, int],
+        control: Control,
     ) -> None:
         """Serve on the open descriptor *device* of a mounted /dev/fuse that has said INIT.
 
         *recorded* are the requests that a daemon before this one may have left unanswered.
+        *control* does what only root may.
         """
         self._device = device
         self._tree = tree
@@ -62,6 +60,7 @@ class KernelServer:
         self._memory = memory
         self._recorded = recorded
         self._nodes = Nodes(tree, memory)
+        self._files = Files(gate, self._nodes, control, self._reply)
         # No listing of a daemon before this one is taken for one of ours.
         self._numbers = itertools.count(time.monotonic_ns())
         self._listings: dict[int, list[Entry]] = {}
@@ -71,13 +70,13 @@ class KernelServer:
             protocol.BATCH_FORGET: self._forget_many,
             protocol.GETATTR: self._getattr,
             protocol.READLINK: self._readlink,
-            protocol.OPEN: self._open,
-            protocol.RELEASE: self._release,
+            protocol.OPEN: self._files.open,
+            protocol.RELEASE: self._files.release,
+            protocol.LSEEK: self._files.seek,
             protocol.OPENDIR: self._opendir,
             protocol.READDIR: self._readdir,
             protocol.RELEASEDIR: self._releasedir,
             protocol.STATFS: self._statfs,
-            protocol.LSEEK: self._lseek,
             protocol.FLUSH: lambda request: b"",
             protocol.DESTROY: lambda request: b"",
             protocol.INTERRUPT: lambda request: None,
@@ -87,7 +86,7 @@ class KernelServer:
 
     def start(self) -> list[threading.Thread]:
         """Start the workers and return them; each ends when the mount is gone."""
-        self._adopt()
+        self._files.start()
         # Before anybody takes a request: what a worker of ours has in hand would come again too.
         with contextlib.suppress(OSError):  # A kernel before 6.9: nothing was kept for us.
             os.write(self._device, protocol.pack_resend())
@@ -98,6 +97,10 @@ class KernelServer:
         for thread in threads:
             thread.start()
         return threads
+
+    def close(self) -> None:
+        """Record what was read past this process."""
+        self._files.close()
 
     def serve(self, worker: int) -> None:
         """Answer requests until the mount is gone, as *worker*."""
@@ -122,12 +125,12 @@ class KernelServer:
         first_unique = unique & ~protocol.RESENT
         caller = Caller(uid, tid, functools.partial(self._memory.note, worker, first_unique))
         recorded_fid = self._recorded.get(first_unique) if unique != first_unique else None
-        request = Request(nodeid, caller, message[protocol.HEADER.size :], recorded_fid)
+        request = Request(unique, nodeid, caller, message[protocol.HEADER.size :], recorded_fid)
         payload: bytes | memoryview | None = b""
         code = 0
         try:
             if opcode == protocol.READ:
-                payload = self._read(request, data)
+                payload = self._files.read(request, data)
             else:
                 answer = self._answers.get(opcode)
                 if answer is None:
@@ -151,30 +154,17 @@ class KernelServer:
             if error.errno not in (errno.ENOENT, errno.ENODEV):
                 _log.error("a reply was not taken: %s", error.strerror)
 
-    def _read(self, request: Request, data: memoryview) -> memoryview:
-        fid, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(request.body)
-        is_recorded = request.recorded_fid is not None
-        length = self._gate.read(fid, data[:size], offset, request.caller, is_recorded=is_recorded)
-        return data[:length]
-
-    def _adopt(self) -> None:
-        """Take over what is open since before, as the daemon that died would have."""
-        for opened in self._nodes.list_opened():
-            opener = restore_process(opened.process)
-            try:
-                node = self._nodes.get(opened.nodeid)
-                self._gate.adopt(node, opened.flags, opened.uid, opened.fid, opener)
-            except OSError as error:
-                _log.error("handle %d is lost: %s", opened.fid, error.strerror)
-
     def _lookup(self, request: Request) -> bytes:
         name = bytes(request.body).split(b"\0", 1)[0]
         node = self._tree.get_child(self._nodes.get(request.nodeid), name)
         found = self._tree.stat(node)
-        nodeid = self._nodes.remember(request.nodeid, node, found.ino, request.caller.tid)
-        # A file is looked up anew at each open: nodes.py says why.
-        name_valid_s = 0 if stat.S_ISREG(found.mode) else _VALID_S
-        return protocol.pack_entry(nodeid, found, name_valid_s, _VALID_S)
+        # The page cache of a file that is passed through is that of its source, and of no record.
+        is_shared = not get_policy(node).has_every_read
+        nodeid = self._nodes.remember(
+            request.nodeid, node, found.ino, request.caller.tid, is_shared=is_shared
+        )
+        valid_s = 0 if _is_own(node) else _VALID_S
+        return protocol.pack_entry(nodeid, found, valid_s, valid_s)
 
     def _forget(self, request: Request) -> None:
         self._nodes.forget(request.nodeid, *protocol.FORGET_IN.unpack_from(request.body))
@@ -189,46 +179,16 @@ class KernelServer:
         flags, _, fid = protocol.GETATTR_IN.unpack_from(request.body)
         if flags & protocol.GETATTR_FH:
             return protocol.pack_attributes(self._gate.stat(fid), _VALID_S)
-        found = self._tree.stat(self._nodes.get(request.nodeid))
-        return protocol.pack_attributes(found, _VALID_S)
+        node = self._nodes.get(request.nodeid)
+        valid_s = 0 if _is_own(node) else _VALID_S
+        return protocol.pack_attributes(self._tree.stat(node), valid_s)
 
     def _readlink(self, request: Request) -> bytes:
         return self._tree.read_link(self._nodes.get(request.nodeid))
 
-    def _open(self, request: Request) -> bytes:
-        flags, _ = protocol.OPEN_IN.unpack_from(request.body)
-        fid = request.recorded_fid
-        if fid is not None and self._nodes.find_opened(fid) is not None:
-            return protocol.OPEN_OUT.pack(fid, protocol.OPEN_FLAGS_STRICT, 0)
-        node = self._nodes.get(request.nodeid)
-        self._nodes.open(request.nodeid, request.caller)
-        try:
-            if fid:
-                opener = self._gate.find_process(request.caller)
-                handle = self._gate.adopt(node, flags, request.caller.uid, fid, opener)
-            else:
-                is_denied = fid is not None
-                handle = self._gate.open(node, flags, request.caller, is_recorded=is_denied)
-        except BaseException:
-            self._nodes.release(request.nodeid, request.caller.uid)
-            raise
-        opened = Opened(handle.fid, request.nodeid, request.caller.uid, flags, handle.opener.fields)
-        self._nodes.keep_open(opened)
-        return protocol.OPEN_OUT.pack(handle.fid, protocol.OPEN_FLAGS_STRICT, 0)
-
-    def _release(self, request: Request) -> bytes:
-        (fid,) = protocol.HANDLE_IN.unpack_from(request.body)
-        opened = self._nodes.find_opened(fid)
-        if opened is not None:
-            self._nodes.release(request.nodeid, opened.uid)
-        is_recorded = request.recorded_fid is not None
-        self._gate.release(fid, request.caller.about_to, is_recorded=is_recorded)
-        self._nodes.close(fid)
-        return b""
-
     def _opendir(self, request: Request) -> bytes:
         number = next(self._numbers)
-        return protocol.OPEN_OUT.pack(number, 0, 0)
+        return protocol.OPEN_OUT.pack(number, protocol.OPEN_FLAGS_DIRECTORY, 0)
 
     def _readdir(self, request: Request) -> bytes:
         number, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(request.body)
@@ -249,9 +209,10 @@ class KernelServer:
     def _statfs(self, request: Request) -> bytes:
         return protocol.pack_space(self._tree.get_space(self._nodes.get(request.nodeid)))
 
-    def _lseek(self, request: Request) -> bytes:
-        fid, offset, whence, _ = protocol.LSEEK_IN.unpack_from(request.body)
-        return protocol.LSEEK_OUT.pack(self._gate.seek(fid, offset, whence))
+
+def _is_own(node: Node) -> bool:
+    """Whether *node* is what the mount says of itself, which changes."""
+    return node.dataset is None and node.parent is not None
 
 
 def _refuse_with(code: int) -> Callable[[Request], bytes]:

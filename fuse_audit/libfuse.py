@@ -13,9 +13,10 @@ from typing import Any
 
 from nightingale_hub.errors import MountRefused
 from nightingale_hub.fuse_audit import mountpoint
-from nightingale_hub.fuse_audit.configuration import MountConfiguration
+from nightingale_hub.fuse_audit.configuration import Dataset, MountConfiguration
 from nightingale_hub.fuse_audit.gate import Gate
 from nightingale_hub.fuse_audit.handle import Caller
+from nightingale_hub.fuse_audit.policy import Policy
 from nightingale_hub.fuse_audit.protocol import MAX_READ_BYTES
 from nightingale_hub.fuse_audit.tree import Attributes, Tree
 
@@ -87,14 +88,14 @@ class Operations:
 
 
 def serve(
-    configuration: MountConfiguration, tree: Tree, gate: Gate, announce: Callable[[str, str], None]
+    configuration: MountConfiguration, tree: Tree, gate: Gate, announce: Callable[[], None]
 ) -> None:
     """Mount and serve until SIGTERM or SIGINT. Raises `MountRefused`."""
     path = configuration.mountpoint
     mountpoint.open_mountpoint(path)
     try:
         mfusepy.FUSE(
-            Operations(tree, gate, lambda: announce(path, "libfuse")),
+            Operations(tree, gate, announce),
             path,
             raw_fi=True,
             foreground=True,
@@ -111,6 +112,13 @@ def serve(
         )
     except RuntimeError as error:
         raise MountRefused(f"libfuse did not mount {path}: status {error}") from error
+
+
+def find_obstacle(dataset: Dataset, policy: Policy) -> str | None:
+    """Return why *policy* cannot be kept by this adapter, or None when it can."""
+    if policy.has_every_read:
+        return None
+    return "libfuse of this kind knows no passthrough; use the adapter kernel"
 
 
 def _get_caller() -> Caller:

@@ -61,7 +61,7 @@ class Nodes:
         # How often the kernel has looked up what was known before is not known any more.
         self._is_kept: set[int] = set()
         self._load(tree)
-        self._rewrite_at = max(_REWRITE_BYTES, 2 * memory.rewrite(self._list_entries()))
+        self._rewrite_at = _REWRITE_BYTES
 
     def __len__(self) -> int:
         """Count the numbers that the kernel remembers, with the root's."""
@@ -198,7 +198,10 @@ class Nodes:
         self._next = max(self._next, nodeid + 1)
         if parent is None:
             return  # The kernel forgot the directory, and what is in it before.
-        self._nodes[nodeid] = tree.get_child(parent, key[1])
+        try:
+            self._nodes[nodeid] = tree.get_child(parent, key[1])
+        except OSError:
+            return  # Of a mount before this one, and no dataset of this one.
         self._keys[nodeid] = key
         self._ids.setdefault(key, nodeid)
         self._counts[nodeid] = 0

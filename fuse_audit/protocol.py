@@ -33,6 +33,10 @@ _NOTIFY_RESEND = 7
 GETATTR_FH = 1
 # Direct I/O brings every read here; no flush is sent, for there is nothing to flush.
 OPEN_FLAGS_STRICT = 1 << 0 | 1 << 5
+# The kernel reads from the file that is registered, and asks nobody.
+OPEN_FLAGS_PASSTHROUGH = 1 << 7 | 1 << 5
+# A directory's names are kept with it, until its attributes say that it has changed.
+OPEN_FLAGS_DIRECTORY = 1 << 1 | 1 << 3
 
 _ASYNC_READ = 1 << 0
 _AUTO_INVAL_DATA = 1 << 12
@@ -44,7 +48,7 @@ _PASSTHROUGH = 1 << 37
 _HAS_RESEND = 1 << 39
 _WANTED = (
     _ASYNC_READ | _AUTO_INVAL_DATA | _PARALLEL_DIROPS | _MAX_PAGES | _INIT_EXT
-    | _DIRECT_IO_ALLOW_MMAP | _HAS_RESEND
+    | _DIRECT_IO_ALLOW_MMAP | _PASSTHROUGH | _HAS_RESEND
 )  # fmt: skip
 
 PAGE_BYTES = 4096
@@ -52,6 +56,8 @@ MAX_READ_BYTES = 1 << 20
 # The least that the kernel takes; nothing is ever written here.
 _MAX_WRITE_BYTES = 4096
 _BACKGROUND = 64
+# How many filesystems that stack on others may lie under the mount: one, such as overlayfs.
+_STACK_DEPTH = 2
 
 HEADER = struct.Struct("<IIQQIIIHH")
 REPLY = struct.Struct("<IiQ")
@@ -105,7 +111,8 @@ def pack_init(hello: Hello) -> bytes:
     return _INIT_OUT.pack(
         MAJOR, min(hello.minor, MINOR), hello.max_readahead, flags & 0xFFFFFFFF,
         _BACKGROUND, _BACKGROUND * 3 // 4, _MAX_WRITE_BYTES, 1,
-        MAX_READ_BYTES // PAGE_BYTES, 0, flags >> 32, 0, 0,
+        MAX_READ_BYTES // PAGE_BYTES, 0, flags >> 32,
+        _STACK_DEPTH if flags & _PASSTHROUGH else 0, 0,
     )  # fmt: skip
 
 

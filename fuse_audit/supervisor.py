@@ -6,6 +6,7 @@ when it dies the next one starts at once, and whoever was waiting is answered by
 takes the mount away when it is told to end, or when the daemon ends by itself.
 """
 
+import dataclasses
 import logging
 import os
 import select
@@ -13,11 +14,12 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
 
 from nightingale_hub.errors import MountRefused, NightingaleError, Unavailable
 from nightingale_hub.fuse_audit import daemon, mountpoint, privileges, protocol
+from nightingale_hub.fuse_audit.choice import Trial, choose
 from nightingale_hub.fuse_audit.configuration import MountConfiguration
+from nightingale_hub.fuse_audit.control import Registrar
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.source import open_sources
@@ -40,7 +42,7 @@ def run(configuration: MountConfiguration) -> int:
     """
     privileges.harden()
     uid = configuration.daemon_uid if os.geteuid() == 0 else os.geteuid()
-    _prepare_spool(configuration.spool, uid)
+    memory = _prepare_spool(configuration.spool, uid)
     sources = open_sources(configuration.datasets)
     mounted = mountpoint.mount(
         configuration.mountpoint,
@@ -52,8 +54,13 @@ def run(configuration: MountConfiguration) -> int:
             # The setuid helper, which must unmount for us later, would lose its rights by this.
             privileges.forbid_new_privileges()
         hello = greet(mounted.device)
-        task = daemon.Task(configuration, mounted.device, sources, Memory(), time.time_ns())
-        return Supervisor(task, uid, mounted, hello.can_resend).run()
+        number = mountpoint.find_number(configuration.mountpoint)
+        trial = Trial(mounted.device, number, sources)
+        datasets = choose(configuration.datasets, trial.find_obstacle)
+        configuration = dataclasses.replace(configuration, datasets=datasets)
+        registrar = Registrar(mounted.device, trial.watch.harvest if trial.watch else None)
+        task = daemon.Task(configuration, mounted.device, sources, memory, time.time_ns())
+        return Supervisor(task, uid, mounted, registrar, can_resend=hello.can_resend).run()
     finally:
         mountpoint.unmount(mounted, configuration.mountpoint)
 
@@ -78,12 +85,19 @@ class Supervisor:
     """Keeps one daemon serving until it is told to stop."""
 
     def __init__(
-        self, task: daemon.Task, uid: int, mounted: mountpoint.Mounted, can_resend: bool
+        self,
+        task: daemon.Task,
+        uid: int,
+        mounted: mountpoint.Mounted,
+        registrar: Registrar,
+        *,
+        can_resend: bool,
     ) -> None:
         """Serve *task* as user *uid*; without *can_resend* a dead daemon is the mount's end."""
         self._task = task
         self._uid = uid
         self._mounted = mounted
+        self._registrar = registrar
         self._can_resend = can_resend
         self._pid = 0
         self._control: socket.socket
@@ -97,7 +111,7 @@ class Supervisor:
         code = self._wait_ready()
         if code is not None:
             return code
-        daemon.announce(self._task.configuration.mountpoint, self._mounted.how)
+        daemon.announce(self._task.configuration, self._mounted.how)
         started_s, pause_s = time.monotonic(), 0.0
         while True:
             status = self._wait_end()
@@ -145,10 +159,10 @@ class Supervisor:
 
     def _wait_ready(self) -> int | None:
         """Return once the first daemon serves; with its exit code when it could not."""
-        with suppress(ConnectionResetError):
-            if self._control.recv(1):
-                return None
-        return self._reap() or 1
+        while not self._registrar.is_ready:
+            if not self._answer():
+                return self._reap() or 1
+        return None
 
     def _wait_end(self) -> int | None:
         """Return the status of a daemon that ended, or None at a signal to stop."""
@@ -161,15 +175,26 @@ class Supervisor:
             for fd, _ in poll.poll(100):
                 if fd == self._process.fd:
                     return self._reap()
-                if not self._control.recv(1):
+                if not self._answer():
                     poll.unregister(self._control)
+
+    def _answer(self) -> bool:
+        """Answer what the daemon asks; False when it is gone."""
+        try:
+            return self._registrar.answer(self._control)
+        except (ConnectionResetError, BrokenPipeError):
+            return False
 
     def _stop(self) -> int:
         os.kill(self._pid, signal.SIGTERM)
-        ready, _, _ = select.select([self._process.fd], [], [], _ENDS_WITHIN_S)
-        if not ready:
-            _log.error("the daemon did not end within %d s", _ENDS_WITHIN_S)
-            os.kill(self._pid, signal.SIGKILL)
+        deadline = time.monotonic() + _ENDS_WITHIN_S
+        while time.monotonic() < deadline:
+            # It may still ask what was read past it.
+            ready, _, _ = select.select([self._process.fd, self._control.fileno()], [], [], 0.1)
+            if self._process.fd in ready or (ready and not self._answer()):
+                return self._reap()
+        _log.error("the daemon did not end within %d s", _ENDS_WITHIN_S)
+        os.kill(self._pid, signal.SIGKILL)
         return self._reap()
 
     def _reap(self) -> int:
@@ -183,14 +208,16 @@ class Supervisor:
         return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
-def _prepare_spool(path: str, uid: int) -> None:
-    """Make the spool at *path* the daemon's, and nobody else's."""
+def _prepare_spool(path: str, uid: int) -> Memory:
+    """Make the spool at *path* the daemon's, and nobody else's; open the memory in it."""
     try:
         os.makedirs(path, mode=0o700, exist_ok=True)
         os.chmod(path, 0o700)
+        memory = Memory(path)
         if uid != os.geteuid():
             for name in os.listdir(path):
                 os.chown(os.path.join(path, name), uid, uid, follow_symlinks=False)
             os.chown(path, uid, uid)
     except OSError as error:
         raise MountRefused(f"spool {path} cannot be used: {error.strerror}") from error
+    return memory

@@ -142,8 +142,8 @@ def test_the_kernel_adapter_opens_a_descriptor_of_ours_by_its_path(tmp_path):
         assert len(mount.events("open")) == 2
 
 
-def test_a_number_is_open_once_and_who_comes_second_gets_their_own():
-    nodes = Nodes(Tree([], 0, bytes), Memory())
+def test_a_number_is_open_once_and_who_comes_second_gets_their_own(tmp_path):
+    nodes = Nodes(Tree([], 0, bytes), Memory(str(tmp_path)))
     file = Node(None, b"f", None)
     first, second = Caller(7, 100), Caller(7, 200)
     shared = nodes.remember(1, file, 5, first.tid)
@@ -160,8 +160,8 @@ def test_a_number_is_open_once_and_who_comes_second_gets_their_own():
     nodes.open(shared, first)
 
 
-def test_a_number_is_given_up_when_it_is_forgotten_as_often_as_it_was_looked_up():
-    nodes = Nodes(Tree([], 0, bytes), Memory())
+def test_a_number_is_given_up_when_it_is_forgotten_as_often_as_it_was_looked_up(tmp_path):
+    nodes = Nodes(Tree([], 0, bytes), Memory(str(tmp_path)))
     file = Node(None, b"f", None)
     number = nodes.remember(1, file, 5, 0)
     assert nodes.remember(1, file, 5, 0) == number

@@ -29,7 +29,17 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$
 
 WANTED = {
     "demo": ("fuse3", "nftables", "zfs-fuse"),
-    "test": ("bindfs", "chromium", "postgresql", "rsyslog", "rsyslog-openssl", "strace"),
+    "test": (
+        "bindfs",
+        "chromium",
+        "clang",
+        "fio",
+        "libbpf-dev",
+        "postgresql",
+        "rsyslog",
+        "rsyslog-openssl",
+        "strace",
+    ),
 }
 
 

@@ -17,13 +17,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from environment import debian
-from environment.progress import run, say, step
+from environment.progress import StepFailed, run, say, step
 
 _INPUTS = (
     "pyproject.toml",
     "setup.cfg",
     "constraints.txt",
     "nightingale_hub/demo/package-lock.json",
+    "fuse_audit/ranges.bpf.c",
 )
 
 
@@ -120,6 +121,15 @@ def _install_packages(home: Path, venv: Path, groups: set[str]) -> None:
         run([*install, "--editable", f"{home}[demo]", *tools], _environment(home))
     with step("configurable-http-proxy"):
         run([python, "-m", "nightingale_hub.demo.proxy"], _environment())
+    _build_programs(python)
+
+
+def _build_programs(python: str) -> None:
+    """Compile the kernel's part of audit policy `ranges`; without it that policy is refused."""
+    try:
+        run([python, "-m", "nightingale_hub.fuse_audit.ranges"], _environment())
+    except StepFailed as failure:
+        say(f"audit policy ranges will be refused here:\n{failure}")
 
 
 def _environment(home: Path | None = None) -> dict[str, str]:
