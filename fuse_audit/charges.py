@@ -6,12 +6,14 @@ each of its charges is in the spool. After a loss each file that is open is char
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
 
-from nightingale_hub.fuse_audit.gate import Gate, Handle
-from nightingale_hub.fuse_audit.ranges import MOUNT, UNKNOWN_UID, Charge, Harvest
+from nightingale_hub.fuse_audit.gate import Gate
+from nightingale_hub.fuse_audit.handle import Handle
+from nightingale_hub.fuse_audit.ranges import MOUNT, TO_THE_END, UNKNOWN_UID, Charge, Harvest
 
 HARVEST_EVERY_S = 0.5
 _AGAIN_AFTER_S = 0.2
@@ -90,17 +92,16 @@ class Charges:
             _log.error("the kernel lost count of what is read: each open file is charged wholly")
             for (device, _), handles in files.items():
                 for handle in handles.values() if device != MOUNT else ():
-                    self._gate.charge(handle, 0, None, handle.uid, handle.opener)
+                    self._gate.charge(handle, 0, TO_THE_END, handle.uid, handle.opener)
         self._recorded = number
 
     def _record_charge(self, charge: Charge, handles: list[Handle]) -> None:
         # One who reads by somebody else's open is charged too, by that open.
         mine = [handle for handle in handles if handle.opener.pid == charge.tgid]
         handle = (mine or handles)[0]
-        process = handle.opener if mine else self._gate.find_process(charge.tgid)
-        length = charge.end - charge.offset
+        process = handle.opener if mine else self._gate.processes.find(charge.tgid)
         uid = handle.uid if charge.uid == UNKNOWN_UID else charge.uid
-        self._gate.charge(handle, charge.offset, length, uid, process)
+        self._gate.charge(handle, charge.offset, charge.end, uid, process)
 
     def _finish(self, closing: list[tuple[Handle, Callable[[], None]]]) -> None:
         for handle, finish in closing:
@@ -113,5 +114,5 @@ class Charges:
             finish()
 
     def _list_keys(self, handle: Handle) -> list[tuple[int, int]]:
-        source, ino = self._gate.identify(handle.fid)
-        return [source, (MOUNT, ino)]
+        found = os.fstat(handle.file.fd)
+        return [(found.st_dev, found.st_ino), (MOUNT, self._gate.describe(handle).ino)]

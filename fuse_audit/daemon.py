@@ -1,14 +1,14 @@
 """The daemon of one audit mount: it serves what its supervisor hands over, until a signal.
 
 It begins as a fork without root's rights (supervisor.py), and whatever it leaves behind when it
-is killed, the next one takes over. On SIGTERM it records the release of what is still open, puts
-the spool on disk and ends.
+is killed, the next one takes over. When the supervisor says so, and on no signal, it records the
+release of what is still open, puts the spool on disk and ends.
 """
 
 import dataclasses
 import functools
 import json
-import signal
+import select
 import socket
 import threading
 import time
@@ -27,7 +27,6 @@ from nightingale_hub.fuse_audit.nodes import Nodes
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Tree
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _LOOK_EVERY_S = 0.5
 
 
@@ -41,8 +40,8 @@ class Task(NamedTuple):
     mounted_at_ns: int
 
 
-def serve(task: Task, control: socket.socket) -> None:
-    """Serve *task* until SIGTERM, and say on *control* when that begins.
+def serve(task: Task, control: socket.socket, end: int) -> None:
+    """Serve *task* until the pipe *end* is closed, and say on *control* when that begins.
 
     Raises `MountRefused` for a spool that cannot be used, `Unavailable` when the mount is gone.
     """
@@ -61,11 +60,12 @@ def serve(task: Task, control: socket.socket) -> None:
         workers = server.start()
         asked.say_ready()
         try:
-            _wait(workers, configuration.mountpoint)
+            _wait(workers, configuration.mountpoint, end)
         finally:
             server.close()
     finally:
-        gate.close()
+        if gate.close():
+            task.memory.clear()  # Nothing is open any more, and nothing is left to be settled.
         spool.close()
 
 
@@ -99,9 +99,10 @@ def announce(configuration: MountConfiguration, how: str) -> None:
     print(json.dumps(said), flush=True)
 
 
-def _wait(workers: list[threading.Thread], path: str) -> None:
-    """Return at a signal to stop; raise `Unavailable` when the mount is taken away by another."""
+def _wait(workers: list[threading.Thread], path: str, end: int) -> None:
+    """Return at the word to end; raise `Unavailable` when the mount is taken away by another."""
     while all(worker.is_alive() for worker in workers):
-        if signal.sigtimedwait(_STOPPING, _LOOK_EVERY_S) is not None:
+        told, _, _ = select.select([end], [], [], _LOOK_EVERY_S)
+        if told:
             return
     raise Unavailable(f"the mount at {path} was taken away; start it again")

@@ -19,6 +19,7 @@ from nightingale_hub.fuse_audit.handle import Caller, Handle
 from nightingale_hub.fuse_audit.nodes import Nodes, Opened
 from nightingale_hub.fuse_audit.policy import STRICT, Policy
 from nightingale_hub.fuse_audit.process import restore_process
+from nightingale_hub.fuse_audit.ranges import TO_THE_END
 from nightingale_hub.fuse_audit.tree import Node
 
 _log = logging.getLogger(__name__)
@@ -100,9 +101,11 @@ class Files:
     def release(self, request: Request) -> bytes | None:
         """Close a file; None when that is answered later, behind what was read of it."""
         (fid,) = protocol.HANDLE_IN.unpack_from(request.body)
-        handle = self._gate.find_handle(fid)
-        policy = get_policy(handle.node) if handle else None
-        if handle is None or policy is None or policy.has_every_read:
+        if self._nodes.find_opened(fid) is None:  # A daemon before this one has closed it.
+            return b""
+        handle = self._gate.get_handle(fid)
+        policy = get_policy(handle.node)
+        if policy.has_every_read:
             return self._finish_release(request, fid)
         self._control.give_back(request.nodeid)
         if not policy.has_ranges:
@@ -118,7 +121,7 @@ class Files:
     def _open(self, node: Node, flags: int, request: Request) -> Handle:
         fid, caller = request.recorded_fid, request.caller
         if fid:
-            opener = self._gate.find_process(caller.tid)
+            opener = self._gate.processes.find_opener(caller.tid)
             return self._gate.adopt(node, flags, caller.uid, fid, opener)
         # Recorded, and for no open file: it was denied.
         return self._gate.open(node, flags, caller, is_recorded=fid is not None)
@@ -171,7 +174,7 @@ def settle(gate: Gate, nodes: Nodes) -> None:
             handle = adopt(gate, nodes, opened)
             policy = get_policy(handle.node)
             if policy.has_ranges and not policy.has_every_read:
-                gate.charge(handle, 0, None, handle.uid, handle.opener)
+                gate.charge(handle, 0, TO_THE_END, handle.uid, handle.opener)
             gate.release(handle.fid)
         except OSError as error:
             _log.error("the end of handle %d is not recorded: %s", opened.fid, error.strerror)

@@ -53,7 +53,7 @@ class Gate:
         self._tree = tree
         self._spool = spool
         self._user = record.encode_text(owner)
-        self._processes = processes
+        self.processes = processes
         self._clock = clock
         self._guard = guard
         self._reader = reader
@@ -71,7 +71,7 @@ class Gate:
 
         With *is_recorded* a daemon before this one has recorded that it is denied.
         """
-        process = self._processes.find_opener(caller.tid)
+        process = self.processes.find_opener(caller.tid)
         started_ns = time.monotonic_ns()
         try:
             self._check_open(node, flags, caller)
@@ -129,8 +129,7 @@ class Gate:
     ) -> int:
         """Read into *buffer* from *offset* of the file, and return how many bytes.
 
-        With *is_recorded* a daemon before this one has recorded it, and could not answer. Raises
-        `OSError`; the buffer is not to be looked at then.
+        With *is_recorded* a daemon before this one has recorded it. Raises `OSError`.
         """
         handle = self.get_handle(fid)
         if handle.node.dataset is None:
@@ -140,7 +139,7 @@ class Gate:
         if is_recorded:
             self._wait_stored(self._spool.next_seq - 1)
             return os.preadv(handle.file.fd, [buffer], offset)
-        process = self._processes.find(caller.tid)
+        process = self.processes.find(caller.tid)
         started_ns = time.monotonic_ns()
         length = code = 0
         try:
@@ -168,23 +167,11 @@ class Gate:
         if handle is not None and handle.node.dataset is not None and not is_recorded:
             self._append(record.RELEASE, handle, handle.uid, handle.opener, about_to=about_to)
 
-    def charge(
-        self, handle: Handle, offset: int, length: int | None, uid: int, process: Process
-    ) -> None:
-        """Record what the kernel has served of *handle* by itself; all of it without *length*."""
-        size = os.fstat(handle.file.fd).st_size
-        end = size if length is None else min(size, offset + length)
-        if offset < end:
-            self._append(record.READ, handle, uid, process, offset=offset, length=end - offset)
-
-    def identify(self, fid: int) -> tuple[tuple[int, int], int]:
-        """Return the file of handle *fid*: its device and inode, and its inode in the mount."""
-        found = os.fstat(self.get_handle(fid).file.fd)
-        return (found.st_dev, found.st_ino), self._tree.describe(found).ino
-
-    def find_handle(self, fid: int) -> Handle | None:
-        """Return the handle *fid*, if it is one."""
-        return self._handles.get(fid)
+    def charge(self, handle: Handle, offset: int, end: int, uid: int, process: Process) -> None:
+        """Record what the kernel has served of *handle* by itself: up to *end* or the file's."""
+        length = min(end, self.describe(handle).size) - offset
+        if length > 0:
+            self._append(record.READ, handle, uid, process, offset=offset, length=length)
 
     def get_handle(self, fid: int) -> Handle:
         """Return the handle *fid*; raises EBADF."""
@@ -193,29 +180,31 @@ class Gate:
             raise OSError(errno.EBADF, "no such handle")
         return handle
 
-    def find_process(self, tid: int) -> Process:
-        """Return the process of thread *tid*."""
-        return self._processes.find(tid)
-
     def stat(self, fid: int) -> Attributes:
-        """Return the attributes of an open file."""
-        handle = self.get_handle(fid)
+        """Return the attributes of the open file *fid*."""
+        return self.describe(self.get_handle(fid))
+
+    def describe(self, handle: Handle) -> Attributes:
+        """Return the attributes of the file of *handle*."""
         return self._tree.stat_open(handle.node, handle.file)
 
     def seek(self, fid: int, offset: int, whence: int) -> int:
         """Return where the data or the hole at or behind *offset* begins."""
         return os.lseek(self.get_handle(fid).file.fd, offset, whence)
 
-    def close(self) -> None:
-        """Refuse everything from now on and record the release of what is still open."""
+    def close(self) -> bool:
+        """Refuse everything from now on; return whether all releases are recorded."""
         self._guard.look()  # What was sent until now is recorded too.
         with self._lock:
             self._is_closed = True
+        is_recorded = True
         for fid in list(self._handles):
             try:
                 self.release(fid)
             except OSError as error:
+                is_recorded = False
                 _log.error("the release of handle %d is not recorded: %s", fid, error.strerror)
+        return is_recorded
 
     def _check_open(self, node: Node, flags: int, caller: Caller) -> None:
         """Raise what refuses the open, whatever the file is."""

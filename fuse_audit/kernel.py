@@ -164,7 +164,9 @@ class KernelServer:
             request.nodeid, node, found.ino, request.caller.tid, is_shared=is_shared
         )
         valid_s = 0 if _is_own(node) else _VALID_S
-        return protocol.pack_entry(nodeid, found, valid_s, valid_s)
+        # A file that is read here is looked up anew at each open: nodes.py says why.
+        is_renewed = stat.S_ISREG(found.mode) and not is_shared
+        return protocol.pack_entry(nodeid, found, 0 if is_renewed else valid_s, valid_s)
 
     def _forget(self, request: Request) -> None:
         self._nodes.forget(request.nodeid, *protocol.FORGET_IN.unpack_from(request.body))

@@ -102,6 +102,8 @@ class Supervisor:
         self._pid = 0
         self._control: socket.socket
         self._process: Descriptor
+        # The daemon ends when this is closed, and at no signal: any of those may be another's.
+        self._word: Descriptor | None = None
 
     def run(self) -> int:
         """Serve until told to stop, and return the exit code."""
@@ -126,29 +128,31 @@ class Supervisor:
             _log.error(
                 "the daemon ended with %d after %.1f s; the next one starts", status, lived_s
             )
-            if signal.sigtimedwait(_STOPPING, pause_s) is not None:
+            if _is_told_to_stop(pause_s):
                 return 0
             started_s = time.monotonic()
             self._start()
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        end, word = (Descriptor(fd) for fd in os.pipe2(os.O_CLOEXEC))
         parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
             ours.close()
-            os._exit(self._be_daemon(parent, theirs))
+            del word
+            os._exit(self._be_daemon(parent, theirs, end.fd))
         theirs.close()
-        self._control = ours
+        self._control, self._word = ours, word
         self._process = Descriptor(os.pidfd_open(self._pid))
 
-    def _be_daemon(self, parent: int, control: socket.socket) -> int:
+    def _be_daemon(self, parent: int, control: socket.socket, end: int) -> int:
         try:
             if self._uid == os.geteuid():
                 privileges.finish_daemon(parent)
             else:
                 privileges.become_daemon(self._uid, parent)
-            daemon.serve(self._task, control)
+            daemon.serve(self._task, control, end)
         except NightingaleError as error:
             print(error, file=sys.stderr, flush=True)
             return error.exit_code
@@ -170,7 +174,7 @@ class Supervisor:
         poll.register(self._process.fd, select.POLLIN)
         poll.register(self._control, select.POLLIN)
         while True:
-            if signal.sigtimedwait(_STOPPING, 0) is not None:
+            if _is_told_to_stop(0):
                 return None
             for fd, _ in poll.poll(100):
                 if fd == self._process.fd:
@@ -186,7 +190,7 @@ class Supervisor:
             return False
 
     def _stop(self) -> int:
-        os.kill(self._pid, signal.SIGTERM)
+        self._word = None
         deadline = time.monotonic() + _ENDS_WITHIN_S
         while time.monotonic() < deadline:
             # It may still ask what was read past it.
@@ -206,6 +210,14 @@ class Supervisor:
         poll = select.poll()
         poll.register(self._mounted.device, 0)
         return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _is_told_to_stop(limit_s: float) -> bool:
+    """Wait up to *limit_s* for a signal to stop."""
+    # Python returns one that it made up when SIGCONT interrupts the wait behind its end.
+    # ref: https://github.com/python/cpython/blob/3.11/Modules/signalmodule.c, sigtimedwait
+    told = signal.sigtimedwait(_STOPPING, limit_s)
+    return told is not None and told.si_signo in _STOPPING
 
 
 def _prepare_spool(path: str, uid: int) -> Memory:

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ class Reader:
         self.process.stdin.write("\n")
         self.process.stdin.flush()
 
-    def finish(self) -> dict[str, dict]:
+    def finish(self) -> dict[str, dict[str, Any]]:
         output, _ = self.process.communicate(timeout=4 * LIMIT_S)
         return {each["way"]: each for each in map(json.loads, output.splitlines())}
 
@@ -70,7 +71,7 @@ def make_files(mount: AuditMount) -> None:
         (mount.data / name_file(way)).write_bytes(os.urandom(SIZE))
 
 
-def read_in_state(mount: AuditMount, state: str) -> dict[str, dict]:
+def read_in_state(mount: AuditMount, state: str) -> dict[str, dict[str, Any]]:
     reader = Reader(mount)
     try:
         if state == "killed":
@@ -115,14 +116,14 @@ def outcome(request, tmp_path_factory):
             content = (mount.data / name_file(way)).read_bytes()
             digests = [hashlib.sha256(content[start:end]) for start, end in got["ranges"]]
             assert got.get("digests", []) == [each.hexdigest() for each in digests], way
-        yield policy, state, found, mount.events()
+        yield policy, state, found, mount
     finally:
         mount.clean()
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_no_byte_is_obtained_unlogged(outcome, way):
-    policy, state, found, events = outcome
+    policy, state, found, mount = outcome
     path = name_file(way)
     got = found[way]
     if state == "lost" and policy == "strict":
@@ -130,7 +131,7 @@ def test_no_byte_is_obtained_unlogged(outcome, way):
     elif state != "lost" and way not in REFUSED:
         assert got["ranges"], got
     asked = {(start, end) for start, end in got["ranges"]}
-    ours = [event for event in events if event["path"] == path]
+    ours = [event for event in mount.events() if event["path"] == path]
     assert {event["pol"] for event in ours} == {policy}
     if policy == "opens":
         charged = [event["len"] for event in ours if event["act"] == "open"]
@@ -139,7 +140,8 @@ def test_no_byte_is_obtained_unlogged(outcome, way):
     else:
         assert is_covered(asked, covered(ours, path)), (asked, covered(ours, path))
     opens = [event["fid"] for event in ours if event["act"] == "open"]
-    assert sorted(opens) == sorted(e["fid"] for e in ours if e["act"] == "release")
+    releases = sorted(e["fid"] for e in ours if e["act"] == "release")
+    assert sorted(opens) == releases, mount.errors.read_text()
     if policy == "ranges" and state != "lost" and "mmap" not in way:
         logged = sum(end - start for start, end in covered(ours, path))
         assert logged <= SIZE // 8, "a few pages were read, and far more is charged"

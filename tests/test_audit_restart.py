@@ -135,6 +135,23 @@ def test_while_the_daemon_is_stopped_nobody_reads(tmp_path):
         assert len(mount.events("read")) == 2
 
 
+def test_a_signal_ends_no_daemon_and_a_pause_harms_nothing(tmp_path):
+    with audit_mount(tmp_path) as mount:
+        (mount.data / "f").write_bytes(b"x")
+        fd = os.open(mount.top / "f", os.O_RDONLY)
+        daemon = mount.daemon_pid
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(daemon, number)
+        # Longer than it waits at a time for anything.
+        assert mount.stop_daemon() == daemon
+        time.sleep(1)
+        os.kill(daemon, signal.SIGCONT)
+        assert os.pread(fd, 1, 0) == b"x"
+        time.sleep(0.6)
+        assert mount.daemon_pid == daemon
+        os.close(fd)
+
+
 def test_a_daemon_that_dies_with_its_supervisor_leaves_no_reader_unseen(tmp_path):
     mount = AuditMount(tmp_path)
     mount.start()
