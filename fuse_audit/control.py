@@ -108,13 +108,18 @@ class Numbered(NamedTuple):
 class Control:
     """The daemon's end."""
 
-    def __init__(self, control: socket.socket) -> None:
-        """Ask over *control*."""
+    def __init__(self, control: socket.socket, watched: frozenset[int]) -> None:
+        """Ask over *control*; of reads on the devices *watched* harvests tell."""
         self._control = control
+        self._watched = watched
         self._lock = threading.Lock()
         self._backing: dict[int, int] = {}
         self._counts: dict[int, int] = {}
         self._idle: OrderedDict[int, None] = OrderedDict()
+
+    def is_watched(self, file: int) -> bool:
+        """Whether harvests tell what is read of the open *file*."""
+        return os.fstat(file).st_dev in self._watched
 
     def say_ready(self) -> None:
         """Say that this daemon serves."""

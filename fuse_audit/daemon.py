@@ -38,6 +38,7 @@ class Task(NamedTuple):
     sources: dict[str, Descriptor]
     memory: Memory
     mounted_at_ns: int
+    watched: frozenset[int]
 
 
 def serve(task: Task, control: socket.socket, end: int) -> None:
@@ -55,7 +56,7 @@ def serve(task: Task, control: socket.socket, end: int) -> None:
             settle(gate, Nodes(tree, task.memory))
             task.memory.clear()
         recorded = task.memory.list_recorded(spool.next_seq)
-        asked = Control(control)
+        asked = Control(control, task.watched)
         server = KernelServer(task.device, tree, gate, task.memory, recorded, asked)
         workers = server.start()
         asked.say_ready()

@@ -138,6 +138,9 @@ class Files:
                 raise
             if policy.has_ranges:
                 self._charges.add(handle)
+            if policy.has_ranges and not self._control.is_watched(handle.file.fd):
+                # It lies on another filesystem, of which the kernel tells nothing.
+                self._gate.charge(handle, 0, TO_THE_END, handle.uid, handle.opener)
         return _pack_open(handle.fid, policy, backing_id)
 
     def _finish_release(self, request: Request, fid: int) -> bytes:

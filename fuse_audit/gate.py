@@ -92,7 +92,6 @@ class Gate:
             fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
             handle = Handle(fid, node, file, process, caller.uid, fields, flags, policy)
             took_us = (time.monotonic_ns() - started_ns) // 1000
-            # What is read past the daemon without a trace is charged here, wholly.
             length = 0 if node.dataset.policy.has_ranges else found.size
             self._append(
                 record.OPEN, handle, caller.uid, process, length=length, took_us=took_us,

@@ -116,11 +116,11 @@ class Watch:
         self._mappings = Mappings()
         self._turn = 0
         self._seen_lost = 0
-        self._watched: set[int] = set()
+        self.watched: set[int] = set()
 
     def add(self, device: int) -> None:
         """Gather what is read from the filesystem *device* (`st_dev`) too."""
-        self._watched.add(device)
+        self.watched.add(device)
         number = ctypes.c_uint32(os.major(device) << 20 | os.minor(device))
         self._update(self._devices, number, ctypes.c_uint8(1))
 
@@ -157,7 +157,7 @@ class Watch:
         for device, ino, pid, offset in mapped:
             if device == self._mount:
                 charges.append(Charge(MOUNT, ino, pid, UNKNOWN_UID, offset, TO_THE_END))
-            elif device in self._watched:  # So says a kernel before 6.14.
+            elif device in self.watched:  # So says a kernel before 6.14.
                 charges.append(Charge(device, ino, pid, UNKNOWN_UID, offset, TO_THE_END))
         lost = self._count_lost()
         is_lossy, self._seen_lost = is_lossy or lost != self._seen_lost, lost

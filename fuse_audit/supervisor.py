@@ -59,7 +59,8 @@ def run(configuration: MountConfiguration) -> int:
         datasets = choose(configuration.datasets, trial.find_obstacle)
         configuration = dataclasses.replace(configuration, datasets=datasets)
         registrar = Registrar(mounted.device, trial.watch.harvest if trial.watch else None)
-        task = daemon.Task(configuration, mounted.device, sources, memory, time.time_ns())
+        watched = frozenset(trial.watch.watched) if trial.watch else frozenset()
+        task = daemon.Task(configuration, mounted.device, sources, memory, time.time_ns(), watched)
         return Supervisor(task, uid, mounted, registrar, can_resend=hello.can_resend).run()
     finally:
         mountpoint.unmount(mounted, configuration.mountpoint)

@@ -20,7 +20,7 @@ import pytest
 
 from nightingale_hub.errors import MountRefused
 from nightingale_hub.fuse_audit import ranges
-from tests.audit_mount import LIMIT_S, AuditMount, covered, is_covered
+from tests.audit_mount import LIMIT_S, AuditMount, audit_mount, covered, is_covered
 from tests.audit_ways import SIZE, WAYS, name_file
 
 ROOT = Path(__file__).parents[1]
@@ -145,3 +145,47 @@ def test_no_byte_is_obtained_unlogged(outcome, way):
     if policy == "ranges" and state != "lost" and "mmap" not in way:
         logged = sum(end - start for start, end in covered(ours, path))
         assert logged <= SIZE // 8, "a few pages were read, and far more is charged"
+
+
+def test_what_lies_on_another_filesystem_is_charged_wholly(tmp_path):
+    if reason := find_reason("ranges"):
+        pytest.skip(f"policy ranges cannot be kept here: {reason}")
+    data = tmp_path / "data"
+    (data / "below").mkdir(parents=True)
+    (data / "f").write_bytes(b"x" * SIZE)
+    subprocess.run(["mount", "-t", "tmpfs", "none", data / "below"], check=True)
+    try:
+        (data / "below" / "g").write_bytes(b"y" * SIZE)
+        datasets = [{"name": "d", "path": str(data), "policy": "ranges"}]
+        with audit_mount(tmp_path, datasets=datasets) as mount:
+            with open(mount.top / "below" / "g", "rb", buffering=0) as file:
+                assert file.read(10) == b"y" * 10
+            assert mount.stop() == 0
+            assert covered(mount.events(), "below/g") == {(0, SIZE)}
+    finally:
+        subprocess.run(["umount", data / "below"], check=True)
+
+
+@pytest.mark.parametrize(("policy", "fallback"), [("ranges", "strict"), ("ranges", None)])
+def test_a_policy_that_cannot_be_kept_is_refused_or_falls_back_where_that_is_allowed(
+    tmp_path, policy, fallback
+):
+    """A tmpfs tells nothing of what is read from it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", data], check=True)
+    try:
+        (data / "f").write_bytes(b"x" * 10)
+        dataset = {"name": "d", "path": str(data), "policy": policy}
+        allowed = {} if fallback is None else {"fallback": fallback}
+        mount = AuditMount(tmp_path, datasets=[dataset | allowed])
+        if fallback is None:
+            with pytest.raises(AssertionError, match="cannot be audited by its policy here"):
+                mount.start()
+            return
+        with audit_mount(tmp_path, datasets=[dataset | allowed]) as mount:
+            assert (mount.top / "f").read_bytes() == b"x" * 10
+            assert mount.stop() == 0
+            assert {event["pol"] for event in mount.events()} == {fallback}
+    finally:
+        subprocess.run(["umount", data], check=True)
