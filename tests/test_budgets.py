@@ -8,8 +8,10 @@ from sqlalchemy import select
 
 from nightingale_hub.errors import BadInput, Conflict, NotFound, OverBudget
 from nightingale_hub.instances import get, list_progress
+from nightingale_hub.notices import list_notices
 from nightingale_hub.services.billing import holds
-from nightingale_hub.services.billing.budgets import get_budget, list_alerts, stand
+from nightingale_hub.services.billing.alerts import list_alerts
+from nightingale_hub.services.billing.budgets import get_budget, stand
 from nightingale_hub.services.billing.keeper import keep, list_kept
 from nightingale_hub.services.billing.reach import (
     AHEAD_S,
@@ -155,6 +157,9 @@ def test_warned_while_the_grace_is_still_paid_then_stopped_before_the_limit(data
         standing = stand(conn, get_budget(conn, budget_id), stopped_us)
         assert standing.held_micro == 0 and 2_800_000 < standing.spent_micro <= 3_000_000
         assert [each["percent"] for each in list_alerts(conn, budget_id)] == [100, 95, 80, 50]
+        told = [(row.kind, row.subject) for row in list_notices(conn, "alice")]
+        assert ("budget", f"The money for {key} ends") in told
+        assert ("budget", "Budget at 100 %") in told
         assert list_kept(conn) == []
 
 

@@ -7,6 +7,7 @@ from sqlalchemy import func, select
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.ports import find_free_ports
+from nightingale_hub.services.billing.keeper import keep
 from nightingale_hub.services.billing.service import make
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.budgets import hold
@@ -14,7 +15,7 @@ from nightingale_hub.tables.credit import credit_grant
 from tests.desk import add_lab, ask
 from tests.fleet import running_fleet, supervising
 from tests.prices import add_prices
-from tests.record import add_instance
+from tests.record import S, add_instance
 from tests.serving import serving
 
 FIELDS = {"customer": "org/lab", "source": "AWS", "amount": "5", "end": "2099-01-01"}
@@ -58,6 +59,24 @@ async def test_a_launch_whose_money_cannot_be_held_ends_with_the_reason_and_make
     assert fleet.list_runs(key) == []
     with fleet.database.read() as conn:
         assert conn.execute(select(func.count()).select_from(hold)).scalar_one() == 0
+
+
+async def test_what_no_budget_pays_for_any_more_is_stopped_by_the_supervisor(fleet):
+    with fleet.database.write() as conn:
+        add_lab(conn, now_us(), kind="private")
+        ask(conn, "budget.add", now_us(), customer="org/lab", limit="0.006")
+    key = fleet.ask()
+    async with billing(fleet), supervising(fleet):
+        ready_us = (await fleet.wait_state(key, "running")).ready_us
+        with fleet.database.write() as conn:
+            keep(conn, key, ready_us + S)
+            kept = conn.execute(select(hold)).one()
+            assert (kept.state, fleet.get(key).wanted) == ("warned", "running")
+            # As if the money had run down to what pays for the stop itself.
+            keep(conn, key, kept.stop_us)
+        row = await fleet.wait_state(key, "stopped")
+    assert row.cause == "budget" and row.reason.startswith("billing: the budget has ended")
+    assert any("Save your work" in line for line in fleet.list_lines(key))
 
 
 async def test_billing_holds_once_quotes_compares_and_refuses_whoever_may_not_ask(database):

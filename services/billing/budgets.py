@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, true, update
-from sqlalchemy.exc import IntegrityError
 
 from nightingale_hub.clock import US_PER_S, month_bounds_us, to_datetime
 from nightingale_hub.errors import Conflict, NotFound
 from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.services.billing.reach import SLACK_MICRO, price_of
 from nightingale_hub.tables.billing import line_item
-from nightingale_hub.tables.budgets import budget, budget_alert, hold
+from nightingale_hub.tables.budgets import budget, hold
 from nightingale_hub.tables.credit import member
 from nightingale_hub.tables.customers import customer
 
-MARKS = (50, 80, 95, 100)
 FOREVER_US = 253_402_300_799 * US_PER_S  # the calendar's end
 DAY_US = 86_400 * US_PER_S
 CHARGED = ("usage", "storage", "credit")
@@ -204,51 +202,6 @@ def pending_micro(live: Row[Any]) -> int:
     """Return the money that a hold keeps beyond what is posted of its instance."""
     seconds = max(0, live.seconds - int(live.posted_s))
     return price_of(seconds, live.nano_per_hour) + int(live.disk_micro) + SLACK_MICRO
-
-
-def note_alerts(
-    conn: Connection, standing: Standing, at_us: int, is_cut: bool = False
-) -> list[int]:
-    """Record each mark that the budget has reached, once per period; return the new ones.
-
-    *is_cut* says that the budget could not give all that was asked: nothing is left of it.
-    """
-    percent = 100 if is_cut else standing.percent
-    reached = [mark for mark in MARKS if percent >= mark]
-    key = and_(
-        budget_alert.c.budget_id == standing.row.id, budget_alert.c.period_us == standing.start_us
-    )
-    known = set(conn.execute(select(budget_alert.c.percent).where(key)).scalars())
-    new = [mark for mark in reached if mark not in known]
-    for mark in new:
-        try:
-            with conn.begin_nested():
-                conn.execute(
-                    insert(budget_alert).values(
-                        budget_id=standing.row.id,
-                        period_us=standing.start_us,
-                        percent=mark,
-                        spent_micro=standing.spent_micro + standing.held_micro,
-                        at_us=at_us,
-                    )
-                )
-        except IntegrityError:  # another writer was first
-            continue
-    return new
-
-
-def list_alerts(conn: Connection, budget_id: str) -> list[dict[str, Any]]:
-    """Return the alerts of a budget, newest first."""
-    rows = conn.execute(
-        select(budget_alert)
-        .where(budget_alert.c.budget_id == budget_id)
-        .order_by(budget_alert.c.id.desc())
-        .limit(100)
-    )
-    return [
-        {name: getattr(row, name) for name in ("percent", "spent_micro", "at_us", "period_us")}
-        for row in rows
-    ]
 
 
 _COLUMN = {"project": "project", "user": "owner"}

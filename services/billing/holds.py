@@ -16,7 +16,8 @@ from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import OverBudget
 from nightingale_hub.instances import ENDED
 from nightingale_hub.offers import Size, list_skus
-from nightingale_hub.services.billing.budgets import note_alerts, stand
+from nightingale_hub.services.billing.alerts import note_alerts, tell_alert
+from nightingale_hub.services.billing.budgets import stand
 from nightingale_hub.services.billing.members import find_project
 from nightingale_hub.services.billing.payer import (
     USD,
@@ -111,7 +112,10 @@ def ask(conn: Connection, instance_id: str, at_us: int) -> Row[Any]:
         )
     )
     for each in room.standings:
-        note_alerts(conn, stand(conn, each.row, at_us), at_us)
+        fresh = stand(conn, each.row, at_us)
+        new = note_alerts(conn, fresh, at_us)
+        if new:
+            tell_alert(conn, fresh, new[-1], row.owner, at_us)
     made = find_hold(conn, instance_id)
     assert made is not None
     return made

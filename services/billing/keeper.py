@@ -13,11 +13,14 @@ from nightingale_hub import instances
 from nightingale_hub.clock import US_PER_S, format_time
 from nightingale_hub.errors import NoOffer, NotFound
 from nightingale_hub.instances import SERVES, Cause, add_progress
+from nightingale_hub.notices import Kind, add_notice
 from nightingale_hub.offers import Size, find_offer
-from nightingale_hub.requests import Kind, Request
+from nightingale_hub.requests import Kind as Wish
+from nightingale_hub.requests import Request
 from nightingale_hub.requests import ask as ask_supervisor
 from nightingale_hub.services.billing import reach
-from nightingale_hub.services.billing.budgets import list_live_holds, note_alerts, stand
+from nightingale_hub.services.billing.alerts import note_alerts, tell_alert
+from nightingale_hub.services.billing.budgets import list_live_holds, stand
 from nightingale_hub.services.billing.burning import burn_grants
 from nightingale_hub.services.billing.holds import find_hold, find_rate, release_if_over
 from nightingale_hub.services.billing.payer import Terms, lock_customer, resolve_terms
@@ -79,7 +82,7 @@ def _extend(conn: Connection, row: Row[Any], kept: Row[Any], terms: Terms, at_us
         if kept.stop_us is None:
             _warn(conn, row, room, stop_us, at_us)
     conn.execute(update(hold).where(hold.c.instance_id == row.id).values(**values))
-    _alert(conn, room, got < wanted, at_us)
+    _alert(conn, room, row.owner, got < wanted, at_us)
     if got < wanted and at_us >= values["stop_us"] and row.wanted == "running":
         _end(conn, row, kept, room, terms, at_us)
 
@@ -91,14 +94,19 @@ def _warn(conn: Connection, row: Row[Any], room: Room, stop_us: int, at_us: int)
         f"{format_time(max(stop_us, at_us))} unless the budget is raised"
     )
     add_progress(conn, row.id, at_us, message)
+    subject = f"The money for {row.id} ends"
+    # Again where a raised budget ran out once more.
+    add_notice(conn, row.owner, Kind.BUDGET, subject, message, f"money:{row.id}:{stop_us}", at_us)
 
 
-def _alert(conn: Connection, room: Room, is_cut: bool, at_us: int) -> None:
+def _alert(conn: Connection, room: Room, owner: str, is_cut: bool, at_us: int) -> None:
     for each in room.standings:
         fresh = stand(conn, each.row, at_us)
         new = note_alerts(conn, fresh, at_us, is_cut=is_cut and each is room.limiting)
-        for mark in new:
-            log.warning("budget %s of %s: %d %%", each.row.id, each.row.customer, mark)
+        if not new:
+            continue
+        log.warning("budget %s of %s: %d %%", each.row.id, each.row.customer, new[-1])
+        tell_alert(conn, fresh, new[-1], owner, at_us)
 
 
 def _end(
@@ -108,12 +116,12 @@ def _end(
     small = _small(row)
     if room.degrades and kept.state != "degraded" and small is not None and row.actual in SERVES:
         wish = Request(
-            row.id, Kind.RESIZE, ACTOR, reason, idem_key=f"budget-small:{row.id}", size=small
+            row.id, Wish.RESIZE, ACTOR, reason, idem_key=f"budget-small:{row.id}", size=small
         )
         state = "degraded"
     else:
         wish = Request(
-            row.id, Kind.STOP, ACTOR, reason, idem_key=f"budget-stop:{row.id}", cause=Cause.BUDGET
+            row.id, Wish.STOP, ACTOR, reason, idem_key=f"budget-stop:{row.id}", cause=Cause.BUDGET
         )
         state = "stopped"
     ask_supervisor(conn, wish, at_us)

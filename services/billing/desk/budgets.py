@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nightingale_hub.errors import BadInput
-from nightingale_hub.services.billing import budgets, holds
+from nightingale_hub.services.billing import alerts, budgets, holds
 from nightingale_hub.services.billing.desk.visit import Visit
 from nightingale_hub.services.billing.fields import (
     check_keys,
@@ -81,7 +81,7 @@ def list_budgets(visit: Visit, body: Body) -> dict[str, Any]:
     standings = [budgets.stand(visit.conn, row, visit.at_us) for row in rows]
     described = budgets.describe(standings)
     for each in described:
-        each["alerts"] = budgets.list_alerts(visit.conn, each["id"])
+        each["alerts"] = alerts.list_alerts(visit.conn, each["id"])
     live = budgets.list_live_holds(visit.conn, customer_id)
     return {
         "customer": customer_id,
