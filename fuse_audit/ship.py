@@ -7,6 +7,7 @@ wrong setting.
 """
 
 import argparse
+import fcntl
 import json
 import logging
 import os
@@ -17,7 +18,8 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
-from nightingale_hub.errors import ConfigError, NightingaleError
+from nightingale_hub.errors import ConfigError, Conflict, NightingaleError
+from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.seals import Seals, load_signer
 from nightingale_hub.fuse_audit.shipper import Shipper
 from nightingale_hub.fuse_audit.upload import Upload
@@ -88,6 +90,11 @@ def _ship(settings: Settings) -> None:
     upload = Upload(settings.audit_url, stream_id, settings.credential)
     os.makedirs(spool, mode=0o700, exist_ok=True)
     signer = load_signer(spool, stream_id)
+    lock = Descriptor(os.open(os.path.join(spool, "stream.json"), os.O_RDONLY | os.O_CLOEXEC))
+    try:
+        fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict(f"spool {spool} is being shipped by another process already") from error
     seals = Seals(spool, stream_id, signer)
     stop.shipper = Shipper(spool, signer, seals, upload, stop.wait, is_urgent=settings.is_urgent)
     stop.shipper.run()

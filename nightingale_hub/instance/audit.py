@@ -87,9 +87,15 @@ class Audit:
             "credential": self._launch.credential,
         }
         save_json(self._directory / "mount.json", mount)
-        self._mount.start()
-        self._wait_mounted(wait)
+        # Before the first record: whoever finds the spool knows by it where that is to go.
         save_json(self._directory / "ship.json", ship)
+        self._mount.start()
+        try:
+            self._wait_mounted(wait)
+        except MountRefused:
+            if not any(file.stat().st_size for file in spool.glob("0*.ndjson")):
+                (self._directory / "ship.json").unlink(missing_ok=True)
+            raise
         self._shipper.start()
         self.kept = [self._mount, self._shipper]
 

@@ -4,20 +4,18 @@ Terraform runs it, with NIGHTINGALE_INSTANCE_DIR set. Each verb may be killed at
 again, and two that run at once take turns; a `down` that succeeds has left no process.
 """
 
-import fcntl
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.errors import BadInput, Conflict, NightingaleError, Unavailable
 from nightingale_hub.instance.detach import Pids, detach, find_pids
 from nightingale_hub.instance.egress import name_table, remove_table
+from nightingale_hub.instance.lock import locked
+from nightingale_hub.instance.recover import drain, start_recovery
 from nightingale_hub.instance.room import clear_room
 from nightingale_hub.processes import (
     Identity,
@@ -26,14 +24,11 @@ from nightingale_hub.processes import (
     list_marked,
     send_signal,
     wait_gone,
-    wait_listening,
 )
 
 INSTANCE_MARK = "NIGHTINGALE_INSTANCE_ID"
-LOCK_WITHIN_S = 25.0
 AGENT_ENDS_WITHIN_S = 18.5
 REST_ENDS_WITHIN_S = 1.5
-DRAIN_WITHIN_S = 10.5
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
@@ -42,7 +37,8 @@ def up(directory: Path, home: str) -> None:
 
     Raises `Conflict` when its one boot is used up, `Unavailable` when it does not start.
     """
-    with _locked(directory):
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    with locked(directory):
         pids = find_pids(directory)
         if pids is not None and is_alive(pids.agent):
             return
@@ -51,13 +47,13 @@ def up(directory: Path, home: str) -> None:
                 f"{directory} has no nonce to boot with: it was used, and its agent is gone; "
                 "destroy the instance and start another"
             )
-        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        environment |= {
+        environment = passed_on | {
             "NIGHTINGALE_INSTANCE_DIR": str(directory),
             "NIGHTINGALE_HOME_DIR": home,
             INSTANCE_MARK: directory.name,
         }
         detach(directory, environment)
+    start_recovery(directory.parent, passed_on)
 
 
 def down(directory: Path) -> None:
@@ -67,7 +63,7 @@ def down(directory: Path) -> None:
     """
     if not directory.is_dir():
         return
-    with _locked(directory):
+    with locked(directory):
         pids = find_pids(directory)
         was_alive = pids is not None and is_alive(pids.agent)
         left = _end(pids) if pids is not None else []
@@ -78,7 +74,7 @@ def down(directory: Path) -> None:
                 "end within 20 s; retry"
             )
         if not was_alive:
-            _drain(directory)
+            drain(directory)
         remove_table(name_table(directory.name))
         clear_room(directory)
         (directory / "agent.pid").unlink(missing_ok=True)
@@ -102,42 +98,6 @@ def _end(pids: Pids) -> list[Identity]:
     if pids.keeper is not None and not wait_gone(pids.keeper, REST_ENDS_WITHIN_S):
         left += end_all([pids.keeper], REST_ENDS_WITHIN_S)
     return left
-
-
-def _drain(directory: Path) -> None:
-    """Send what an agent that was killed left in the spool, as far as that goes in 10 s."""
-    settings = directory / "ship.json"
-    if not settings.exists():
-        return
-    command = [sys.executable, "-P", "-m", "nightingale_hub.fuse_audit.ship", str(settings)]
-    with (directory / "ship.log").open("ab") as log:
-        shipper = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    wait_listening(shipper.pid, signal.SIGTERM, 5)
-    shipper.terminate()  # its word for: send what is there, then end
-    try:
-        if shipper.wait(DRAIN_WITHIN_S) == 0:
-            settings.unlink()
-    except subprocess.TimeoutExpired:
-        shipper.kill()
-        shipper.wait()
-
-
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Hold the instance's lock; a start that goes on without its caller holds it too."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + LOCK_WITHIN_S
-    try:
-        while True:
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            if time.monotonic() > deadline:
-                raise Unavailable(f"another command holds {directory}; retry")
-            time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def main(arguments: list[str]) -> int:
