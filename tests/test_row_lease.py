@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from nightingale_hub.instances import get
 from nightingale_hub.row_lease import (
     LEASE_S,
     Holder,
@@ -14,7 +15,9 @@ from nightingale_hub.row_lease import (
     give_up_all,
     read_clock,
 )
+from nightingale_hub.services.supervisor.supervisor import LeasedContext
 from tests.record import S, add_instance, change
+from tests.serving import make_context
 
 ONE, TWO = Holder("supervisor", 3), Holder("supervisor:2", 1)
 HERE = "this machine"
@@ -123,3 +126,19 @@ def test_of_two_who_claim_at_once_each_instance_goes_to_one(database):
         each.join(60)
     assert set(got["a"]) | set(got["b"]) == keys
     assert not set(got["a"]) & set(got["b"])
+
+
+async def test_a_step_that_lost_its_instance_writes_nothing_more(database):
+    with database.write() as conn:
+        key = add_instance(conn, actual="booting")
+        [lease] = take(conn, ONE)
+        at_us = read_clock(conn, 10 * S)
+        change(conn, key, lease_until_us=at_us)
+    context = LeasedContext(make_context("supervisor", database), lease)
+    await context.write(lambda conn: change(conn, key, reason="ours"))
+    with database.write() as conn:
+        take(conn, TWO)
+    with pytest.raises(LostRow):
+        await context.write(lambda conn: change(conn, key, reason="too late"))
+    with database.read() as conn:
+        assert get(conn, key).reason == "ours"

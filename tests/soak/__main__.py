@@ -30,6 +30,7 @@ def main(arguments: list[str], soaks: Mapping[str, Soak] = SOAKS) -> int:
     text, is_well = soaks[options.name](options.sample, options.seed)
     print(text)
     if options.sample is None:
+        RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{options.name}.md").write_text(text)
     return 0 if is_well else 1
 
