@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from pyarrow import parquet
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
@@ -26,6 +27,7 @@ PRIVATE = (
     "statement.csv",
     "reads",
     "reads.csv",
+    "reads.parquet",
     "stop",
     "notices",
     "admin",
@@ -312,6 +314,16 @@ def test_the_csv_of_reads_holds_every_page_and_says_when_it_does_not(console, al
     large = alice.get("reads.csv").text.splitlines()
     assert len(large) == 10_002
     assert "narrow the search" in large[-1]
+
+
+def test_the_parquet_of_reads_holds_each_as_it_was_recorded_or_is_an_error(console, alice):
+    event = read_event(path=EVIL)
+    console.parts["audit"].answers["reads"] = {"reads": [event], "next": None}
+    (row,) = parquet.read_table(io.BytesIO(alice.get("reads.parquet").content)).to_pylist()
+    assert row == event
+    console.parts["audit"].answers["reads"] = {"reads": [event] * 1000, "next": "1"}
+    reply = alice.get("reads.parquet")
+    assert (reply.status_code, "narrow the search" in reply.text) == (400, True)
 
 
 def test_a_csv_is_complete_or_an_error(console, alice):

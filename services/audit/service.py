@@ -21,6 +21,7 @@ from nightingale_hub.services.audit.export.targets import make_target
 from nightingale_hub.services.audit.index import Index
 from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
 from nightingale_hub.services.audit.log import Log, LogSigner
+from nightingale_hub.services.audit.openapi import OpenApiHandler
 from nightingale_hub.services.audit.reader import EventReader
 from nightingale_hub.services.audit.respond.api import (
     BypassHandler,
@@ -90,6 +91,7 @@ def list_routes(writer: Writer, signer: LogSigner) -> list[tuple[str, type, dict
         (r"api/streams/([^/]+)/open", OpenHandler, {}),
         (r"api/streams/([^/]+)/batches", BatchHandler, intake),
         (r"api/streams/([^/]+)", StreamHandler, {}),
+        (r"api/openapi\.json", OpenApiHandler, {}),
         (r"api/reads", ReadsHandler, {}),
         (r"api/summary", SummaryHandler, {}),
         (r"api/readers", ReadersHandler, {}),

@@ -38,6 +38,7 @@ PAGES = [
     (r"statement\.csv", statement.StatementCsv),
     ("reads", reads.Reads),
     (r"reads\.csv", reads.ReadsCsv),
+    (r"reads\.parquet", reads.ReadsParquet),
     ("stop", stop.Stop),
     ("notices", notices.Notices),
     ("admin", admin.Admin),
