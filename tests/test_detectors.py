@@ -22,6 +22,7 @@ from nightingale_hub.services.audit.frame import encode
 from nightingale_hub.services.audit.segments import Segments
 from tests import scenarios
 from tests.scenarios import COPIERS, HOUR, LOADERS, MIN, START, Person, World, epochs, play
+from tests.soak import detectors as soak
 
 SEEDS = range(3)
 
@@ -269,3 +270,14 @@ def test_a_window_sums_the_same_in_any_order(added, first, last):
         counts.add(backward, minute, amount)
     truth = sum(amount for minute, amount in added if first <= minute <= last)
     assert counts.total(forward, first, last) == counts.total(backward, first, last) == truth
+
+
+def test_a_sample_of_the_soak_meets_every_bar():
+    text, is_well = soak.run(2, seed=3)
+    assert is_well, text
+
+
+def test_the_soak_fails_when_a_copier_is_missed(monkeypatch):
+    make, _ = COPIERS["fan_out"]
+    monkeypatch.setattr(soak, "COPIERS", {"fan_out": (make, "R3")})
+    assert not soak.run(1, seed=3)[1]

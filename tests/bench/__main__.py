@@ -5,12 +5,17 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import audit, log, supervisors
+from tests.bench import audit, detectors, log, supervisors
 from tests.bench.frame import Report, format_report
 
 Bench = Callable[[bool], Report]  # told whether to be quick
 
-BENCHES: Mapping[str, Bench] = {"audit": audit.run, "log": log.run, "supervisors": supervisors.run}
+BENCHES: Mapping[str, Bench] = {
+    "audit": audit.run,
+    "detectors": detectors.run,
+    "log": log.run,
+    "supervisors": supervisors.run,
+}
 
 
 def main(arguments: list[str], benches: Mapping[str, Bench] = BENCHES) -> int:

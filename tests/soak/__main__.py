@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.soak import log, supervisors
+from tests.soak import detectors, log, supervisors
 
 Soak = Callable[[int | None, int], tuple[str, bool]]  # sample and seed to a text, and all is well
 
-SOAKS: Mapping[str, Soak] = {"log": log.run, "supervisors": supervisors.run}
+SOAKS: Mapping[str, Soak] = {
+    "detectors": detectors.run,
+    "log": log.run,
+    "supervisors": supervisors.run,
+}
 RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 
 
