@@ -1,5 +1,6 @@
 """The offline verifier proves an honest log and finds each edit of any row of it."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,9 +25,11 @@ from nightingale_hub.services.audit.admin import main as admin
 from nightingale_hub.services.audit.ends import end_streams
 from nightingale_hub.services.audit.log import Log, LogSigner
 from nightingale_hub.services.audit.sender import revoke
+from nightingale_hub.services.billing import ledger
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.base import service_lease
-from nightingale_hub.tables.billing import entry, journal
+from nightingale_hub.tables.customers import customer
+from nightingale_hub.tables.documents import document
 from nightingale_hub.tables.log import log_leaf
 from tests.audit import add_instance, audit_service, make_lines
 
@@ -45,23 +48,22 @@ class Proof:
 
 
 def post(conn, number: int) -> None:
-    """Post a journal with its leaf, as billing does."""
-    entries = [["receivable:alice", 7, "USD"], ["revenue:usage", -7, "USD"]]
-    said = f"segment {number} {HOSTILE}"
-    payload = hash_text(json.dumps([said, entries]))
-    key = conn.execute(
-        insert(journal).values(
-            idem_key=f"segment:{number}", payload_sha256=payload, at_us=1, description=said
+    """Post a journal and issue an invoice."""
+    entries = (ledger.Entry("receivable:alice", 7), ledger.Entry("revenue:usage", -7))
+    ledger.post(conn, ledger.Journal(f"segment:{number}", f"segment {HOSTILE}", entries), 1)
+    content, pdf = f'{{"number":"INV-{number}"}}', b"%PDF"
+    said = {"number": f"INV-{number}", "pdf_sha256": hashlib.sha256(pdf).hexdigest()}
+    if number == 0:
+        values = {"name": "C", "kind": "private", "currency": "USD", "created_us": 1}
+        conn.execute(insert(customer).values(id="c", **values))
+    conn.execute(
+        insert(document).values(
+            kind="invoice", customer="c", month=f"2026-{number:02d}", currency="USD",
+            total_minor=7, content=content, pdf=pdf, issued_us=1, issued_by="carol",
+            state="final", **said,
         )
-    ).inserted_primary_key[0]
-    for account, amount, currency in entries:
-        conn.execute(
-            insert(entry).values(
-                journal_id=key, account=account, amount_micro=amount, currency=currency
-            )
-        )
-    digest = hash_text(f"{key} segment:{number} {payload}\n")
-    append_leaf(conn, "journals", {"first": key, "last": key, "count": 1, "sha256": digest}, 1)
+    )  # fmt: skip
+    append_leaf(conn, "invoice", {**said, "content_sha256": hash_text(content)}, 1)
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +179,8 @@ def test_any_row_deleted_doubled_or_out_of_order_is_found(proof, tmp_path, what)
             lines.insert(at, lines[at])
         elif at + 1 < len(lines):
             lines[at], lines[at + 1] = lines[at + 1], lines[at]
-        if name == "journals.ndjson" and what != "deleted":
-            continue  # a set: their numbers order them
+        if name in ("journals.ndjson", "documents.ndjson") and what != "deleted":
+            continue  # sets: their numbers order them
         if lines != members[name] and not problems(
             tmp_path / "b.zip", {**members, name: lines}, proof
         ):

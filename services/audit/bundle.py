@@ -1,5 +1,6 @@
 """Exports the log as a bundle that the offline verifier checks: one zip file, from one snapshot."""
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from nightingale_hub.services.audit.frame import DamagedFrame
 from nightingale_hub.services.audit.segments import Place, Segments
 from nightingale_hub.tables.audit import audit_batch
 from nightingale_hub.tables.billing import entry, journal
+from nightingale_hub.tables.documents import document
 from nightingale_hub.tables.log import log_checkpoint, log_leaf
 from nightingale_hub.tables.metering import segment
 
@@ -76,6 +78,12 @@ def _export_journals(conn: Connection) -> Iterable[Object]:
         }
 
 
+def _export_documents(conn: Connection) -> Iterable[Object]:
+    for row in conn.execute(select(document).order_by(document.c.number)):
+        digest = hashlib.sha256(row.pdf).hexdigest()
+        yield {"number": row.number, "content": row.content, "pdf_sha256": digest}
+
+
 def _export_meter(conn: Connection) -> Iterable[Object]:
     query = select(segment).where(segment.c.meter == "ready").order_by(segment.c.id)
     for row in conn.execute(query):
@@ -91,5 +99,6 @@ EXPORTS: dict[str, Callable[[Connection], Iterable[Object]]] = {
     "leaves": _export_leaves,
     "checkpoints": _export_checkpoints,
     "journals": _export_journals,
+    "documents": _export_documents,
     "meter": _export_meter,
 }
