@@ -15,6 +15,7 @@ from traitlets import default, validate
 from traitlets.config import Config
 
 from nightingale_hub.audit_settings import AuditSettings
+from nightingale_hub.clouds import KNOWN, parse_clouds
 from nightingale_hub.durable import create_text
 from nightingale_hub.errors import ConfigError
 from nightingale_hub.exports import parse_exports
@@ -41,11 +42,16 @@ class NightingaleHub(HubTraits, AuditSettings):
 
     @validate("cloud")
     def _validate_cloud(self, proposal: Any) -> str:
-        if proposal.value != "local":
+        if proposal.value not in ("local", *KNOWN):
             raise ConfigError(
-                f"c.NightingaleHub.cloud is {proposal.value!r}; this version knows: local"
+                f"c.NightingaleHub.cloud is {proposal.value!r}; this version knows: "
+                f"{', '.join(('local', *KNOWN))}"
             )
         return str(proposal.value)
+
+    @validate("clouds")
+    def _validate_clouds(self, proposal: Any) -> dict[str, Any]:
+        return parse_clouds(proposal.value)
 
     @validate("db_url")
     def _validate_db_url(self, proposal: Any) -> str:

@@ -30,7 +30,7 @@ class HubTraits(Configurable):
         "Default: JupyterHub's bind_url and base_url.",
     ).tag(config=True)
 
-    cloud = Unicode("local", help="Cloud on which instances run: local.").tag(config=True)
+    cloud = Unicode("local", help="Cloud on which instances run: local or aws.").tag(config=True)
     region = Unicode("here", help="Region of that cloud.").tag(config=True)
 
     isolate_users = Bool(
@@ -42,8 +42,17 @@ class HubTraits(Configurable):
     clouds = Dict(
         help="What each cloud but local needs, by its name. For aws: `zones` (list), `image` "
         "(ami-…), `hub_cidrs` (list: the only addresses that instances may reach), and optionally "
-        "`cidr` (of the network) and `environment` (credentials and endpoints for provider and "
-        "SDK; without it they find their own).",
+        "`cidr` (of the network), `environment` (credentials and endpoints for provider and SDK; "
+        "without it they find their own), `spot` (whether to take capacity that can be taken back) "
+        "and `instead` (per instance type, others to try where it can't be had).",
+    ).tag(config=True)
+
+    orphan_after_s = Float(
+        1800.0,
+        min=0,
+        help="How long an instance with this hub's tag that no record stands for is left alone "
+        "before it is removed. Larger: more time to look at it; smaller: less money. "
+        "Default: 1800 s.",
     ).tag(config=True)
 
     terraform_mirror = Unicode(

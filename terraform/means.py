@@ -5,6 +5,7 @@ theirs: so a lock that a killed run left is dropped by its owner's death.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from nightingale_hub.errors import Unavailable
 from nightingale_hub.row_lease import this_machine
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.terraform.backend import USER
-from nightingale_hub.terraform.keeping import Keeping, ensure_keeper
+from nightingale_hub.terraform.keeping import Keeping, ensure_keeper, find_keeper
 from nightingale_hub.terraform.states import Ticket, issue_ticket
 from nightingale_hub.terraform.template import Template
 
@@ -57,6 +58,12 @@ class Means:
             if attached:
                 environment["TF_REATTACH_PROVIDERS"] = json.dumps(attached)
         return environment
+
+    async def watch(self) -> None:
+        """See that the keeper lives while a run goes on: Terraform asks its port until it does."""
+        if find_keeper(self.settings) is None:
+            with contextlib.suppress(Unavailable):  # asked again soon
+                await asyncio.to_thread(ensure_keeper, self.settings)
 
     def _attach(self, keeper: Keeping, run: Path) -> dict[str, Any]:
         attached = {}

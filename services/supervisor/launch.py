@@ -10,6 +10,7 @@ from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import OverBudget, Unavailable
 from nightingale_hub.instances import Cause, get, want_stopped
 from nightingale_hub.probe import probe
+from nightingale_hub.services.supervisor.capacity import explain_end, try_instead
 from nightingale_hub.services.supervisor.runs import bring_to_end, find_last_end_us, find_open
 from nightingale_hub.services.supervisor.work import Work
 from nightingale_hub.tables.instances import instance
@@ -53,10 +54,11 @@ async def launching(work: Work) -> None:
             "Terraform was interrupted and removes what it made",
             ended.close,
         )
+    elif await try_instead(work, ended):
+        return
     elif row.attempts + 1 >= work.context.settings.launch_attempts:
-        await work.give_up(
-            "launching_to_stopping", f"The launch failed: {ended.error}", ended.close
-        )
+        why = explain_end(row.cloud, row.region, row.instance_type, ended.error)
+        await work.give_up("launching_to_stopping", why, ended.close)
     else:
         message = f"The launch failed, trying again in {{pause}}: {ended.error}"
         await work.put_off(message, FIRST_PAUSE_S, ended.close)
@@ -114,7 +116,7 @@ async def _has_money(work: Work) -> bool:
 
 async def _prepare(work: Work) -> None:
     """Give the instance a nonce, known to the record before it is on disk, and its files."""
-    nonce = secrets.token_hex(32)
+    nonce = await asyncio.to_thread(work.site.find_nonce) or secrets.token_hex(32)
 
     def write(conn: Connection) -> bool:
         # Once it has called home its nonce is burned, and no other can serve it.

@@ -14,13 +14,18 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from nightingale_hub.errors import Conflict, IllegalEdge, NightingaleError
 from nightingale_hub.instances import State, add_progress, find, get
 from nightingale_hub.service import Context
+from nightingale_hub.services.supervisor import ground, recovery
+from nightingale_hub.services.supervisor.ground import equip
+from nightingale_hub.services.supervisor.queue import Queue
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.tables.instances import instance, terraform_run
+from nightingale_hub.terraform.means import Means
 from nightingale_hub.terraform.run import Result, Run
 from nightingale_hub.terraform.workspace import Workspace
 
 WORKS_IN = {"apply": (State.LAUNCHING, State.RESIZING), "destroy": (State.STOPPING,)}
 LOOK_PAUSE_S = 0.3
+_queue = Queue()  # of this process
 
 
 @dataclass(frozen=True)
@@ -53,19 +58,32 @@ async def bring_to_end(
     *prepare* is awaited before a start. The run's steps become progress. An apply is interrupted
     when the instance's stop is accepted. Costs money; waits as long as Terraform does.
     """
-    workspace = site.workspace
+    workspace = equip(context, site)
     row_id = await context.write(lambda conn: _ensure_open(conn, site.row.id, action, clock()))
     closed = await context.read(lambda conn: _list_closed(conn, site.row.id))
     result, error = Result(None), None
     try:
         run = _find_unnamed(workspace, closed)
         if run is None:
-            await _check_wanted(context, site.row, action)
-            if prepare is not None:
-                await prepare()
-            run = await workspace.start(action)
-        result = await _wait(context, site.row, run, clock)
+
+            async def tell(line: str) -> None:
+                await context.write(lambda conn: add_progress(conn, site.row.id, clock(), line))
+
+            async def look() -> None:
+                await _check_wanted(context, site.row, action)
+
+            async with _queue.turn(context.settings.terraform_runs, tell, look):
+                await look()
+                if prepare is not None:
+                    await prepare()
+                await ground.prepare(context, site, workspace, action, tell)
+                await recovery.adopt(context, site, workspace, action, tell)
+                run = await workspace.start(action)
+                result = await _wait(context, site.row, run, workspace.means, clock)
+        else:
+            result = await _wait(context, site.row, run, workspace.means, clock)
         result.raise_for_failure()
+        await recovery.confirm(context, site, action)
     except (NightingaleError, OSError) as failure:
         error = str(failure)
     run = _find_unnamed(workspace, closed)
@@ -134,7 +152,9 @@ def _find_unnamed(workspace: Workspace, closed: set[str]) -> Run | None:
     return None if run is None or str(run.directory) in closed else run
 
 
-async def _wait(context: Context, row: Row[Any], run: Run, clock: Callable[[], int]) -> Result:
+async def _wait(
+    context: Context, row: Row[Any], run: Run, means: Means | None, clock: Callable[[], int]
+) -> Result:
     async def tell(step: str) -> None:
         await context.write(lambda conn: add_progress(conn, row.id, clock(), step))
 
@@ -145,6 +165,8 @@ async def _wait(context: Context, row: Row[Any], run: Run, clock: Callable[[], i
             done, _ = await asyncio.wait({waiting}, timeout=LOOK_PAUSE_S)
             if done:
                 return waiting.result()
+            if means is not None:
+                await means.watch()
             if not is_cancelled:
                 now = await context.read(lambda conn: find(conn, row.id))
                 is_cancelled = now is not None and now.wanted != "running" and run.cancel()

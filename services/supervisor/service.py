@@ -13,6 +13,7 @@ from nightingale_hub.services.supervisor.grants import GrantsHandler
 from nightingale_hub.services.supervisor.hub import Hub
 from nightingale_hub.services.supervisor.money import Money
 from nightingale_hub.services.supervisor.supervisor import Supervisor
+from nightingale_hub.services.supervisor.sweep import SWEEP_PAUSE_S, Sweep
 
 # What a researcher waits for beside the cloud itself; smaller costs a query more per second.
 STEP_PAUSE_S = 0.1
@@ -41,6 +42,7 @@ def make(context: Context) -> Service:
         ],
         loops=[
             Loop("supervisor", STEP_PAUSE_S, supervisor.step),
+            Loop("sweep", SWEEP_PAUSE_S, Sweep(context).step),
             Loop("leases", LEASE_S / 5, supervisor.extend),
         ],
         on_stop=stop,

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from nightingale_hub.durable import save_json
+from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.instance.detach import find_pids
 from nightingale_hub.instances import owner_hash
 from nightingale_hub.offers import DISK_GIB, VCPUS
@@ -62,7 +62,18 @@ class Site:
         if nonce is not None:
             boot = {"hub_url": self.settings.public_url, "instance_id": self.row.id, "nonce": nonce}
             save_json(self.directory / "boot.json", boot)
-        self.workspace.ensure(self.list_variables())
+        if self.row.cloud == "local":  # a cloud's values need what it stands on: `ground.prepare`
+            self.workspace.ensure(self.list_variables())
+
+    def find_nonce(self) -> str | None:
+        """Return the nonce that an instance in a cloud may have been made with, or None.
+
+        What it was made with can't be changed from here, so a later try must go on with it.
+        """
+        if self.row.cloud == "local":
+            return None
+        boot = find_json(self.directory / "boot.json")
+        return None if boot is None else str(boot["nonce"])
 
     def list_variables(self) -> dict[str, Any]:
         """Return the module's variables: no secrets, for they end up in its state."""

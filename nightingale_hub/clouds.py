@@ -1,0 +1,69 @@
+"""What an operator sets for each cloud but local, checked before anything is made there."""
+
+import re
+from ipaddress import ip_network
+from typing import Any
+
+from nightingale_hub.errors import ConfigError
+
+KNOWN = ("aws",)
+_NEEDED = {"zones", "image", "hub_cidrs"}
+_OPTIONAL = {"cidr", "environment", "spot", "instead"}
+_ZONE = re.compile(r"[a-z0-9-]{1,40}")
+_IMAGE = re.compile(r"ami-[0-9a-f]+")
+_TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
+
+
+def parse_clouds(clouds: dict[str, Any]) -> dict[str, Any]:
+    """Return *clouds* when each is as its cloud needs it; raises `ConfigError` otherwise."""
+    for name, cloud in clouds.items():
+        where = f"c.NightingaleHub.clouds[{name!r}]"
+        if name not in KNOWN:
+            raise ConfigError(f"{where} is of no cloud that is known; there is: {', '.join(KNOWN)}")
+        if not isinstance(cloud, dict) or not _NEEDED <= set(cloud):
+            raise ConfigError(f"{where} needs {', '.join(sorted(_NEEDED))}")
+        unknown = sorted(set(cloud) - _NEEDED - _OPTIONAL)
+        if unknown:
+            known = ", ".join(sorted(_NEEDED | _OPTIONAL))
+            raise ConfigError(f"{where} has {unknown[0]!r}; it may have {known}")
+        _check(where, cloud)
+    return clouds
+
+
+def _check(where: str, cloud: dict[str, Any]) -> None:
+    zones = cloud["zones"]
+    if not _is_list(zones) or not all(_ZONE.fullmatch(each) for each in zones):
+        raise ConfigError(f"{where}['zones'] must be a list of zones such as us-east-1a")
+    if not isinstance(cloud["image"], str) or _IMAGE.fullmatch(cloud["image"]) is None:
+        raise ConfigError(f"{where}['image'] must be the id of an image, such as ami-0abc")
+    if not _is_list(cloud["hub_cidrs"]) or not all(map(_is_network, cloud["hub_cidrs"])):
+        raise ConfigError(
+            f"{where}['hub_cidrs'] must be a list of networks such as 10.0.0.0/24, and none the "
+            "whole internet"
+        )
+    if "cidr" in cloud and not _is_network(cloud["cidr"]):
+        raise ConfigError(f"{where}['cidr'] must be a network such as 10.64.0.0/16")
+    environment = cloud.get("environment", {})
+    if not isinstance(environment, dict) or not all(
+        isinstance(each, str) for pair in environment.items() for each in pair
+    ):
+        raise ConfigError(f"{where}['environment'] must be names and values of text")
+    if not isinstance(cloud.get("spot", False), bool):
+        raise ConfigError(f"{where}['spot'] must be True or False")
+    instead = cloud.get("instead", {})
+    if not isinstance(instead, dict) or not all(
+        _is_list(each) and all(_TYPE.fullmatch(one) for one in [name, *each])
+        for name, each in instead.items()
+    ):
+        raise ConfigError(f"{where}['instead'] must name, per instance type, a list of others")
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(each, str) for each in value)
+
+
+def _is_network(text: object) -> bool:
+    try:
+        return isinstance(text, str) and ip_network(text).prefixlen > 0
+    except ValueError:
+        return False

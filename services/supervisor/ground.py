@@ -1,0 +1,197 @@
+"""What an instance in a cloud stands on and what outlives it: its region's network, its home.
+
+Each has a Terraform state of its own and is applied once; as long as neither module nor values
+change, a launch only reads what it said of itself. The home is its server's, so that two servers
+of one person do not fight for one volume.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select
+
+from nightingale_hub.clock import now_us
+from nightingale_hub.durable import find_json
+from nightingale_hub.errors import ConfigError, Conflict
+from nightingale_hub.instances import owner_hash
+from nightingale_hub.offers import DISK_GIB
+from nightingale_hub.service import Context
+from nightingale_hub.services.supervisor.site import Site
+from nightingale_hub.tables.terraform import terraform_ground
+from nightingale_hub.terraform.means import Means
+from nightingale_hub.terraform.run import Phase
+from nightingale_hub.terraform.template import Template
+from nightingale_hub.terraform.workspace import Workspace, get_module
+
+# Another process may be making the same ground; a network takes about half a minute.
+OTHERS_MAKE_IT_WITHIN_S = 300.0
+_making: dict[str, asyncio.Lock] = {}
+
+
+@dataclass(frozen=True)
+class Ground:
+    """One part of it: a module, a state and its values."""
+
+    kind: str  # network | home
+    path: str  # of its state
+    variables: dict[str, Any]
+
+
+def get_cloud(site: Site) -> dict[str, Any]:
+    """Return what the operator set for the instance's cloud; raises `ConfigError` without it."""
+    cloud: dict[str, Any] | None = site.settings.clouds.get(site.row.cloud)
+    if cloud is None:
+        raise ConfigError(
+            f"c.NightingaleHub.clouds has nothing for {site.row.cloud!r}, where {site.row.id} is"
+        )
+    return cloud
+
+
+def equip(context: Context, site: Site) -> Workspace:
+    """Return the instance's workspace, with means unless it is of this machine."""
+    workspace = site.workspace
+    if site.row.cloud != "local":
+        workspace.means = _means(context, site, "instance", f"instance/{site.row.id}")
+    return workspace
+
+
+async def prepare(
+    context: Context, site: Site, workspace: Workspace, action: str, tell: Callable[[str], Any]
+) -> None:
+    """Make what the instance stands on and give its workspace its values; costs money.
+
+    For a destroy it only reads: what stands on nothing was never made.
+    """
+    if workspace.means is None:
+        return
+    cloud, refs = get_cloud(site), {}
+    for ground in (_network(site, cloud), _home(site, cloud)):
+        if action == "apply":
+            made = await _ensure(context, site, ground, tell)
+        else:
+            row = await context.read(partial(_find_ground, ground.path))
+            if row is None:
+                return
+            made = json.loads(row.outputs)
+        refs.update(made)
+    await workspace.means.template.ensure()
+    workspace.ensure(_list_variables(site, cloud, refs))
+
+
+def find_ground(conn: Connection, path: str) -> Any:
+    """Return the row of what was last applied at *path*, or None."""
+    return conn.execute(
+        select(terraform_ground).where(terraform_ground.c.path == path)
+    ).one_or_none()
+
+
+def _find_ground(path: str, conn: Connection) -> Any:
+    return find_ground(conn, path)
+
+
+def save_ground(
+    conn: Connection, path: str, fingerprint: str, outputs: Mapping[str, Any], at_us: int
+) -> None:
+    """Record what was applied at *path*."""
+    conn.execute(delete(terraform_ground).where(terraform_ground.c.path == path))
+    conn.execute(
+        insert(terraform_ground).values(
+            path=path, fingerprint=fingerprint, outputs=json.dumps(outputs), applied_us=at_us
+        )
+    )
+
+
+def name_home(owner: str, server_name: str) -> str:
+    """Return the id of the home of one server of *owner*."""
+    if not server_name:
+        return owner_hash(owner)
+    return f"{owner_hash(owner)}-{hashlib.sha256(server_name.encode()).hexdigest()[:8]}"
+
+
+async def _ensure(
+    context: Context, site: Site, ground: Ground, tell: Callable[[str], Any]
+) -> dict[str, Any]:
+    means = _means(context, site, ground.kind, ground.path)
+    text = means.template.fingerprint + json.dumps(ground.variables, sort_keys=True)
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    async with _making.setdefault(ground.path, asyncio.Lock()):
+        row = await context.read(lambda conn: find_ground(conn, ground.path))
+        if row is not None and row.fingerprint == fingerprint:
+            return dict(json.loads(row.outputs))
+        await tell(f"The {ground.kind} is made first; it is kept for later starts")
+        await means.template.ensure()
+        directory = site.settings.state_path / "terraform" / ground.path.replace("/", "-")
+        workspace = Workspace(directory, means.template.module, means)
+        await _wait_for_others(workspace)
+        workspace.ensure(ground.variables)
+        run = await workspace.start("apply")
+        (await run.wait()).raise_for_failure()
+        outputs = run.list_outputs()
+        await context.write(
+            lambda conn: save_ground(conn, ground.path, fingerprint, outputs, now_us())
+        )
+        return dict(outputs)
+
+
+async def _wait_for_others(workspace: Workspace) -> None:
+    try:
+        async with asyncio.timeout(OTHERS_MAKE_IT_WITHIN_S):
+            while (run := workspace.find_run()) is not None and run.look() is Phase.RUNNING:
+                await asyncio.sleep(0.3)
+    except TimeoutError as error:
+        raise Conflict(f"terraform still works in {workspace.directory}; wait for it") from error
+
+
+def _means(context: Context, site: Site, kind: str, path: str) -> Means:
+    settings = site.settings
+    templates = settings.state_path / "terraform" / "templates"
+    template = Template(templates, get_module(site.row.cloud, kind), settings.terraform_mirror)
+    credentials = dict(get_cloud(site).get("environment", {}))
+    return Means(settings, context.db, template, path, credentials)
+
+
+def _network(site: Site, cloud: dict[str, Any]) -> Ground:
+    region = site.row.region
+    variables = {
+        "hub_id": site.settings.hub_id,
+        "region": region,
+        "zones": cloud["zones"],
+        "hub_cidrs": cloud["hub_cidrs"],
+    }
+    if "cidr" in cloud:
+        variables["cidr"] = cloud["cidr"]
+    return Ground("network", f"network/{region}", variables)
+
+
+def _home(site: Site, cloud: dict[str, Any]) -> Ground:
+    row, size = site.row, site.size or site.row
+    home_id = name_home(row.owner, row.server_name)
+    variables = {
+        "home_id": home_id,
+        "hub_id": site.settings.hub_id,
+        "owner_hash": owner_hash(row.owner),
+        "region": row.region,
+        "zones": cloud["zones"],
+        "disk_gib": DISK_GIB[size.disk],
+    }
+    return Ground("home", f"home/{row.region}/{home_id}", variables)
+
+
+def _list_variables(site: Site, cloud: dict[str, Any], refs: dict[str, Any]) -> dict[str, Any]:
+    common = site.list_variables()
+    boot = find_json(site.directory / "boot.json") or {}
+    return {
+        **{name: common[name] for name in ("instance_id", "hub_id", "owner_hash", "region")},
+        "size": common["size"],
+        "tags": {"nightingale:server-hash": name_home("", site.row.server_name)},
+        "image": cloud["image"],
+        "network_ref": refs["network_ref"],
+        "home_ref": refs["home_ref"],
+        "bootstrap": boot,
+        "spot": bool(cloud.get("spot", False)),
+    }

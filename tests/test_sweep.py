@@ -1,0 +1,231 @@
+"""The sweep and the lack of capacity: what a cloud says, held against the record."""
+
+import pytest
+
+from nightingale_hub.clock import US_PER_S, now_us
+from nightingale_hub.clouds import parse_clouds
+from nightingale_hub.errors import ConfigError
+from nightingale_hub.services.supervisor.capacity import explain_end, find_lack, find_next_type
+from nightingale_hub.services.supervisor.sweep import Sweep, list_orphans
+from nightingale_hub.settings import NightingaleHub
+from nightingale_hub.shapes import list_shapes
+from nightingale_hub.tables.instances import instance
+from tests.aws import IMAGE, REGION, running_moto
+from tests.record import add_instance
+from tests.serving import make_context
+
+
+@pytest.fixture(scope="module")
+def aws():
+    with running_moto() as account:
+        yield account
+
+
+@pytest.fixture
+def sweep(database, aws, tmp_path):
+    for each in aws.list_instances():
+        aws.ec2.terminate_instances(InstanceIds=[each["InstanceId"]])
+    settings = NightingaleHub.from_dict(
+        {
+            **aws.settings,
+            "state_dir": str(tmp_path / "state"),
+            "orphan_after_s": 60.0,
+            "cloud": "aws",
+            "region": REGION,
+        }
+    )
+    settings.ensure_state()
+    clock = Clock()
+    return Sweep(make_context("supervisor", database, settings), clock)
+
+
+class Clock:
+    def __init__(self):
+        self.at_us = now_us()
+
+    def __call__(self):
+        return self.at_us
+
+
+def run_instance(aws, instance_id, hub="nightingale", **more):
+    tags = [
+        {"Key": "nightingale:hub", "Value": hub},
+        {"Key": "nightingale:instance", "Value": instance_id},
+    ]
+    made = aws.ec2.run_instances(
+        ImageId=IMAGE,
+        InstanceType="t3.micro",
+        MinCount=1,
+        MaxCount=1,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": tags}],
+        **more,
+    )
+    return made["Instances"][0]["InstanceId"]
+
+
+async def orphans(sweep, database):
+    await sweep.step()
+    with database.read() as conn:
+        return {row.cloud_id: row.why for row in list_orphans(conn)}
+
+
+async def test_what_no_record_stands_for_is_quarantined_then_removed(sweep, database, aws):
+    stray = run_instance(aws, "i-ffffffffffff")
+    other = run_instance(aws, "i-ffffffffffff", hub="another")
+    assert await orphans(sweep, database) == {stray: "no instance of that name is on record"}
+    sweep._clock.at_us += 59 * US_PER_S
+    assert await orphans(sweep, database) != {}
+    assert len(aws.list_instances()) == 2
+    sweep._clock.at_us += 2 * US_PER_S
+    assert await orphans(sweep, database) == {}
+    assert [each["InstanceId"] for each in aws.list_instances()] == [other]
+
+
+@pytest.mark.parametrize("actual", ["launching", "stopping", "resizing"])
+async def test_what_terraform_is_at_work_on_is_left_alone(sweep, database, aws, actual):
+    with database.write() as conn:
+        add_instance(conn, "i-aaaaaaaaaaaa", cloud="aws", region=REGION, actual=actual)
+    run_instance(aws, "i-aaaaaaaaaaaa")
+    assert await orphans(sweep, database) == {}
+
+
+async def test_what_is_over_in_the_record_and_runs_is_an_orphan(sweep, database, aws):
+    with database.write() as conn:
+        add_instance(conn, "i-aaaaaaaaaaaa", cloud="aws", region=REGION, actual="stopped")
+    stray = run_instance(aws, "i-aaaaaaaaaaaa")
+    assert await orphans(sweep, database) == {stray: "its instance is over"}
+
+
+@pytest.mark.parametrize(
+    ("market", "cause"), [({}, "crashed"), ({"MarketType": "spot"}, "preempted")]
+)
+async def test_one_that_the_cloud_took_back_is_stopped_and_its_owner_told(
+    sweep, database, aws, market, cause
+):
+    with database.write() as conn:
+        add_instance(
+            conn,
+            "i-aaaaaaaaaaaa",
+            cloud="aws",
+            region=REGION,
+            actual="running",
+            instance_type="t3.micro",
+        )
+    more = {"InstanceMarketOptions": market} if market else {}
+    made = run_instance(aws, "i-aaaaaaaaaaaa", **more)
+    await sweep.step()
+    with database.read() as conn:
+        assert conn.execute(instance.select()).one().wanted == "running"
+    aws.ec2.stop_instances(InstanceIds=[made])
+    await sweep.step()
+    with database.read() as conn:
+        row = conn.execute(instance.select()).one()
+    assert (row.wanted, row.cause) == ("stopped", cause)
+    assert "the home is kept, start again" in row.reason
+
+
+async def test_another_type_than_the_recorded_is_recorded_from_then_on(sweep, database, aws):
+    with database.write() as conn:
+        add_instance(
+            conn,
+            "i-aaaaaaaaaaaa",
+            cloud="aws",
+            region=REGION,
+            actual="running",
+            instance_type="g5.xlarge",
+            nano_usd_per_hour=7,
+        )
+    run_instance(aws, "i-aaaaaaaaaaaa")
+    for _ in range(2):
+        await sweep.step()
+    with database.read() as conn:
+        [*_, last] = list_shapes(conn, "i-aaaaaaaaaaaa")
+        assert [each.cause for each in list_shapes(conn, "i-aaaaaaaaaaaa")].count("drift") == 1
+    assert (last.instance_type, last.nano_usd_per_hour) == ("t3.micro", 7)
+
+
+async def test_a_cloud_that_does_not_answer_removes_nothing_and_stops_nothing(
+    sweep, database, aws, monkeypatch
+):
+    with database.write() as conn:
+        add_instance(
+            conn,
+            "i-aaaaaaaaaaaa",
+            cloud="aws",
+            region=REGION,
+            actual="running",
+            instance_type="t3.micro",
+        )
+    environment = sweep._context.settings.clouds["aws"]["environment"]
+    monkeypatch.setitem(environment, "AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    await sweep.step()
+    with database.read() as conn:
+        assert conn.execute(instance.select()).one().wanted == "running"
+
+
+AWS_ERROR = (
+    "creating EC2 Instance: operation error EC2: RunInstances, https response error StatusCode: "
+    "500, api error {}: We currently do not have sufficient g5.xlarge capacity"
+)
+
+
+@pytest.mark.parametrize(
+    ("cloud", "error", "lack"),
+    [
+        (
+            "aws",
+            AWS_ERROR.format("InsufficientInstanceCapacity"),
+            "InsufficientInstanceCapacity",
+        ),
+        ("aws", AWS_ERROR.format("UnauthorizedOperation"), None),
+        ("aws", "the tag x-InsufficientInstanceCapacity is malformed", None),
+        ("azure", 'Code="SkuNotAvailable" Message="not available"', "SkuNotAvailable"),
+        ("gcp", "ZONE_RESOURCE_POOL_EXHAUSTED: no a2", "ZONE_RESOURCE_POOL_EXHAUSTED"),
+        ("local", "InsufficientInstanceCapacity", None),
+    ],
+)
+def test_a_lack_of_capacity_is_told_from_other_failures(cloud, error, lack):
+    assert find_lack(cloud, error) == lack
+
+
+def test_the_policy_is_followed_to_its_end():
+    instead = {"g5.2xlarge": ["g5.xlarge", "g4dn.xlarge"]}
+    assert find_next_type(instead, "g5.2xlarge") == "g5.xlarge"
+    assert find_next_type(instead, "g5.xlarge") == "g4dn.xlarge"
+    assert find_next_type(instead, "g4dn.xlarge") is None
+    assert find_next_type(instead, "p5.48xlarge") is None
+    said = explain_end("aws", REGION, "g4dn.xlarge", AWS_ERROR.format("Unsupported"))
+    assert said.startswith("aws us-east-1 has no g4dn.xlarge left (Unsupported)")
+    assert "try again later" in said
+
+
+GOOD = {"zones": ["us-east-1a"], "image": "ami-0abc", "hub_cidrs": ["10.0.0.0/24"]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"moon": GOOD}, "no cloud that is known"),
+        ({"aws": {}}, "needs hub_cidrs, image, zones"),
+        ({"aws": {**GOOD, "zone": "a"}}, "has 'zone'"),
+        ({"aws": {**GOOD, "zones": []}}, "'zones'"),
+        ({"aws": {**GOOD, "zones": ["a; rm -rf /"]}}, "'zones'"),
+        ({"aws": {**GOOD, "image": '${file("/etc/passwd")}'}}, "'image'"),
+        ({"aws": {**GOOD, "image": "ami-../x"}}, "'image'"),
+        ({"aws": {**GOOD, "hub_cidrs": ["0.0.0.0/0"]}}, "'hub_cidrs'"),
+        ({"aws": {**GOOD, "hub_cidrs": "10.0.0.0/8"}}, "'hub_cidrs'"),
+        ({"aws": {**GOOD, "cidr": "x"}}, "'cidr'"),
+        ({"aws": {**GOOD, "environment": {"A": 1}}}, "'environment'"),
+        ({"aws": {**GOOD, "spot": "yes"}}, "'spot'"),
+        ({"aws": {**GOOD, "instead": {"g5.xlarge": ["; rm -rf"]}}}, "'instead'"),
+    ],
+)
+def test_a_wrong_setting_of_a_cloud_is_named(wrong, said):
+    with pytest.raises(ConfigError, match=r"c\.NightingaleHub\.clouds") as refused:
+        parse_clouds(wrong)
+    assert said in str(refused.value)
+
+
+def test_a_right_setting_of_a_cloud_is_taken():
+    assert parse_clouds({"aws": GOOD}) == {"aws": GOOD}
