@@ -109,9 +109,7 @@ def test_a_notebook_works_on_and_the_statement_is_right_to_the_second(hub):
     assert before_us < row.ready_us <= ready_us
     assert stopping_us <= row.stop_accepted_us <= row.gone_us
     assert line.seconds == -(-(row.stop_accepted_us - row.ready_us) // 1_000_000)
-    assert (
-        abs(line.seconds * row.nano_usd_per_hour - line.amount_micro_usd * 3_600_000) <= 1_800_000
-    )
+    assert abs(line.seconds * row.nano_usd_per_hour - line.amount_micro * 3_600_000) <= 1_800_000
 
 
 def find_line(hub, instance_id):

@@ -156,11 +156,11 @@ def see_statement(page: Page, hub: Hub) -> None:
     with hub.database.read() as conn:
         line = conn.execute(select(line_item)).one()
         owed = conn.execute(
-            select(entry.c.amount_micro).where(entry.c.account == "receivable:ada")
+            select(entry.c.amount_micro).where(entry.c.account == "accrued:user/ada")
         ).scalar_one()
     row = hub.list_instances("ada")[0]
     assert line.seconds == -(-(row.stop_accepted_us - row.ready_us) // 1_000_000)
-    assert owed == line.amount_micro_usd
+    assert owed == line.amount_micro
     page.goto(hub.url + "services/console/statement")
     expect(page.locator("main")).to_contain_text(format_usd(owed))
     expect(page.locator("main")).to_contain_text(f"{line.seconds}")

@@ -48,11 +48,13 @@ def test_billing_is_asked_in_the_name_of_whose_token_it_is(console, billing):
 
 def test_what_a_token_may_not_ask_never_reaches_billing(console, billing):
     person = console.token("alice", [ACCESS, f"{READ}!user=alice"])
+    setter = console.token("alice", [ACCESS, f"{READ}!user=alice", f"{SET}!user=alice"])
     server = console.server_token("alice")
     bob = console.token("alice", [ACCESS, f"{READ}!user=bob", f"{SET}!user=bob"])
     service = console.token("cull", [ACCESS, ADMIN], kind="service")
     for token, verb in (
         (person, "grant.add"),  # an admin's
+        (setter, "grant.add"),
         (person, "budget.add"),  # needs the scope that sets
         (server, "grant.list"),  # notebook code must not see a customer's
         (bob, "grant.list"),
