@@ -12,12 +12,15 @@ from sqlalchemy import insert
 from nightingale_hub.clock import now_us
 from nightingale_hub.database import Database
 from nightingale_hub.processes import send_signal
+from nightingale_hub.services.supervisor import ground
+from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.tables.supervision import resize
 from nightingale_hub.terraform.keeping import end_keeper, find_keeper
 from nightingale_hub.terraform.workspace import Workspace, get_module
 from tests.aws import REGION, BootOfMoto, needs_mirror, running_moto
 from tests.fleet import running_fleet, supervising
 from tests.local_instance import wait_for
+from tests.serving import make_context
 from tests.terraform_cloud import find_terraform_process
 
 pytestmark = [needs_mirror, pytest.mark.timeout(900)]
@@ -99,6 +102,26 @@ async def test_one_home_through_start_resize_stop_and_the_next_start(cloud, aws)
         fleet.stop(key)
         await fleet.wait_state(key, "stopped", LONG_S)
     assert [each["VolumeId"] for each in aws.list_homes()] == [home]
+
+
+async def test_a_home_goes_when_it_is_to_go_and_only_then(cloud, aws):
+    fleet, _ = cloud
+    before = len(aws.list_homes())
+    key = fleet.ask(owner="carol", **ROW)
+    fleet.stop(key)
+    context = make_context("supervisor", fleet.database, fleet.settings)
+    site = Site(fleet.settings, fleet.get(key))
+    home = ground._home(site, ground.get_cloud(site))
+
+    async def tell(_line):
+        pass
+
+    made = await ground._ensure(context, site, home, tell)
+    assert len(aws.list_homes()) == before + 1
+    assert await ground._ensure(context, site, home, tell) == made
+    for _ in range(2):  # one that is gone already is fine
+        await ground.remove_home(context, site)
+        assert len(aws.list_homes()) == before
 
 
 def find_terraform_of(fleet, key):

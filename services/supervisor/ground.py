@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
@@ -25,6 +26,7 @@ from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.tables.terraform import terraform_ground
 from nightingale_hub.terraform.means import Means
 from nightingale_hub.terraform.run import Phase
+from nightingale_hub.terraform.states import remove_state
 from nightingale_hub.terraform.template import Template
 from nightingale_hub.terraform.workspace import Workspace, get_module
 
@@ -83,6 +85,37 @@ async def prepare(
     workspace.ensure(_list_variables(site, cloud, refs))
 
 
+async def remove_home(context: Context, site: Site) -> None:
+    """Have Terraform remove the home of a server, for good; one that never was is fine.
+
+    Raises `NightingaleError` while it exists: it may still be attached.
+    """
+    if site.row.cloud == "local":
+        await asyncio.to_thread(site.remove_home)
+        return
+    home = _home(site, get_cloud(site))
+    async with _making.setdefault(home.path, asyncio.Lock()):
+        if await context.read(lambda conn: find_ground(conn, home.path)) is None:
+            return
+        means = _means(context, site, home.kind, home.path)
+        await means.template.ensure()
+        workspace = Workspace(_find_directory(site, home.path), means.template.module, means)
+        await _wait_for_others(workspace)
+        workspace.ensure(home.variables)
+        (await (await workspace.start("destroy")).wait()).raise_for_failure()
+        await context.write(lambda conn: _forget(conn, home.path))
+    await asyncio.to_thread(workspace.remove)
+
+
+def _forget(conn: Connection, path: str) -> None:
+    conn.execute(delete(terraform_ground).where(terraform_ground.c.path == path))
+    remove_state(conn, path)
+
+
+def _find_directory(site: Site, path: str) -> Path:
+    return site.settings.state_path / "terraform" / path.replace("/", "-")
+
+
 def find_ground(conn: Connection, path: str) -> Any:
     """Return the row of what was last applied at *path*, or None."""
     return conn.execute(
@@ -125,7 +158,7 @@ async def _ensure(
             return dict(json.loads(row.outputs))
         await tell(f"The {ground.kind} is made first; it is kept for later starts")
         await means.template.ensure()
-        directory = site.settings.state_path / "terraform" / ground.path.replace("/", "-")
+        directory = _find_directory(site, ground.path)
         workspace = Workspace(directory, means.template.module, means)
         await _wait_for_others(workspace)
         workspace.ensure(ground.variables)

@@ -5,7 +5,9 @@ import asyncio
 from sqlalchemy import Connection
 
 from nightingale_hub import resizing
+from nightingale_hub.errors import NightingaleError
 from nightingale_hub.resizing import Phase
+from nightingale_hub.services.supervisor.ground import remove_home
 from nightingale_hub.services.supervisor.runs import bring_to_end
 from nightingale_hub.services.supervisor.work import Work
 
@@ -57,9 +59,10 @@ async def stopped(work: Work) -> None:
 async def removing(work: Work) -> None:
     """Remove the home, again and again until nothing is left of it."""
     try:
-        await asyncio.to_thread(work.site.remove_home)
-    except OSError as error:
-        message = f"The home is not gone, trying again in {{pause}}: {error.strerror}"
+        await remove_home(work.context, work.site)
+    except (OSError, NightingaleError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        message = f"The home is not gone, trying again in {{pause}}: {why}"
         await work.put_off(message, work.context.settings.stop_retry_s)
         return
     await work.take_edge("removing_to_gone", "Gone: its home too")
