@@ -29,7 +29,8 @@ def train(mount: Path) -> Training:
     """
     read: dict[str, bytes] = {}
     for path in sorted(mount.rglob("*")):
-        if path.is_file():
+        # What the mount says of itself stands beside the datasets, and is no read of one.
+        if path.is_file() and path.parent != mount:
             read[str(path.relative_to(mount))] = path.read_bytes()
     images, modalities = _count_images(read)
     return Training(
