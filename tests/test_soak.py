@@ -27,4 +27,4 @@ def test_each_victim_dies_at_each_point_where_it_lives():
 
 def test_an_unknown_soak_is_refused(capsys):
     assert main(["nothing"]) == 2
-    assert "there is: supervisors" in capsys.readouterr().err
+    assert "supervisors" in capsys.readouterr().err

@@ -28,7 +28,7 @@ from nightingale_hub.tables.instances import terraform_run
 from nightingale_hub.tables.metering import segment
 from nightingale_hub.tables.supervision import resize
 from nightingale_hub.terraform.launcher import RUN_MARK
-from tests.client import SMALL, Client, wait_for
+from tests.client import SMALL, wait_for
 from tests.fleet import TerraformDouble
 from tests.hub import Hub, list_processes, read_command, running_hub
 
@@ -98,6 +98,7 @@ def run(sample: int | None, seed: int) -> tuple[str, bool]:
             except AssertionError as error:
                 failures += 1
                 result = f"FAILED: {str(error)[:300]}".replace("\n", " ").replace("|", "/")
+                clear(hub)
             took_s = time.monotonic() - at_s
             lines.append(f"| {case.victim} | {case.point} | {result} | {took_s:.1f} |")
     lines += [
@@ -139,12 +140,23 @@ def live(hub: Hub, case: Case) -> None:
     row = wait_state(hub, key, "running")
     assert (row.cpu, row.boot_id) == ("M", running.boot_id), (row.cpu, row.boot_id)
     if case.point in POINTS[9:]:
-        _stop(hub, alice, key)
+        _stop(hub, key)
         kill_at(hub, case, key)
     else:
-        _stop(hub, alice, key)
+        _stop(hub, key)
     row = wait_state(hub, key, "stopped")
     check(hub, key, row)
+    wait_for(lambda: alice.find_server() is None, "the hub has let go of it", WITHIN_S)
+
+
+def clear(hub: Hub) -> None:
+    """Bring the hub back and remove what a failed case left, so that the next one counts."""
+    hub.restart()
+    for row in hub.list_instances("alice"):
+        if row.gone_us is None:
+            _stop(hub, row.id)
+            wait_state(hub, row.id, "stopped")
+    alice = hub.client("alice")
     wait_for(lambda: alice.find_server() is None, "the hub has let go of it", WITHIN_S)
 
 
@@ -206,7 +218,7 @@ def _ask_resize(hub: Hub, key: str) -> None:
     hub.database.transact(lambda conn: ask(conn, wish, now_us()))
 
 
-def _stop(hub: Hub, alice: Client, key: str) -> None:
+def _stop(hub: Hub, key: str) -> None:
     wish = Request(key, Kind.STOP, "alice", "done")
     hub.database.transact(lambda conn: ask(conn, wish, now_us()))
 
