@@ -165,6 +165,22 @@ VERBS: dict[str, Verb] = {
         writes=True,
         admin=True,
     ),
+    "line.explain": Verb(
+        "explain a line of a statement: segment, seconds, prices, amount",
+        {"line": Field("the line's number", is_required=True, is_whole=True)},
+    ),
+    "reconcile.list": Verb(
+        "list the days of the clouds' bills, held against the meter", admin=True
+    ),
+    "reconcile.take": Verb(
+        "take in a cloud's bill (FOCUS or its own columns, CSV or Parquet) and compare it",
+        {
+            "base64": _needs("the bill in base64; on the command line a file's name"),
+            "name": Field("what to call it"),
+        },
+        writes=True,
+        admin=True,
+    ),
     "month.show": Verb(
         "show a month: lines, what grants paid, what is owed, its days",
         {"customer": CUSTOMER, "month": MONTH},

@@ -23,6 +23,7 @@ from nightingale_hub.money import format_minor, format_money, format_rate
 from nightingale_hub.text import visible
 
 CONFIG_NAME = "NIGHTINGALE_CONFIG"
+EXPLAIN = "Explain a line: its segment, its seconds, their prices, the amount."
 HIDDEN = {"base64", "content", "days", "pieces"}
 
 
@@ -36,6 +37,9 @@ def add_admin(parser: argparse.ArgumentParser) -> None:
         f"default: ${CONFIG_NAME}, else ask the console with a token",
     )
     nouns = parser.add_subparsers(dest="noun", metavar="NOUN", required=True)
+    explain = nouns.add_parser("explain", help="a line of a statement", description=EXPLAIN)
+    explain.add_argument("field_line", type=int, metavar="LINE", help="the line's number")
+    explain.set_defaults(noun="line", verb="explain")
     made: dict[str, Any] = {}
     for name, verb in VERBS.items():
         noun, _, does = name.partition(".")
@@ -72,6 +76,9 @@ def run_admin(options: argparse.Namespace, console: ConsoleClient | None) -> Non
     }
     if name == "price.add":
         fields["csv"] = _read_list(fields["csv"])
+    if name == "reconcile.take":
+        fields["name"] = fields.get("name", Path(fields["base64"]).name)
+        fields["base64"] = _read_bill(fields["base64"])
     if options.config is not None:
         answer = _ask_here(options.config, name, verb, fields)
     else:
@@ -182,6 +189,13 @@ def _read_list(name: str) -> str:
         return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"--csv {name[:200]!r} cannot be read as text") from error
+
+
+def _read_bill(name: str) -> str:
+    try:
+        return base64.b64encode(Path(name).read_bytes()).decode()
+    except OSError as error:
+        raise BadInput(f"the bill {name[:200]!r} cannot be read") from error
 
 
 def _write_pdf(answer: dict[str, Any], out: str | None) -> str:

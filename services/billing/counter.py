@@ -18,6 +18,8 @@ from nightingale_hub.services.billing.quote import compare_run, quote_size
 from nightingale_hub.services.billing.statement import parse_owner
 
 MAX_BODY_BYTES = 64 << 10
+# A service takes bodies of 64 MiB at most; a larger bill goes in on the hub's own machine.
+LARGE_BODIES = {"price.add": 2 * MAX_LIST_BYTES, "reconcile.take": 60 << 20}
 
 
 class CounterHandler(ServiceHandler):
@@ -36,8 +38,7 @@ class DeskHandler(CounterHandler):
     async def post(self, verb: str) -> None:
         """Reply the verb's answer to `{"actor", "is_admin", "fields"}`; raises what it raises."""
         await self.require_service("console")
-        is_list = verb == "price.add"
-        body = self.bounded_body(2 * MAX_LIST_BYTES if is_list else MAX_BODY_BYTES)
+        body = self.bounded_body(LARGE_BODIES.get(verb, MAX_BODY_BYTES))
         actor, fields = body.get("actor"), body.get("fields")
         if not isinstance(actor, str) or not isinstance(fields, dict):
             raise BadInput("say who asks and what: actor and fields")

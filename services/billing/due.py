@@ -11,6 +11,7 @@ from nightingale_hub.offers import Size
 from nightingale_hub.services.billing.burning import accrued_micro
 from nightingale_hub.services.billing.documents import Line, share_free_seconds
 from nightingale_hub.services.billing.rating import divide
+from nightingale_hub.services.billing.reconcile import list_phantoms
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.credit import burned
 from nightingale_hub.tables.customers import customer, payer, plan
@@ -79,7 +80,10 @@ def list_due(conn: Connection, customer_id: str, before_us: int) -> list[Due]:
 
 
 def check_complete(conn: Connection, customer_id: str, before_us: int) -> None:
-    """Raise `Conflict` while use of the customer from before *before_us* is not posted."""
+    """Raise `Conflict` while use of the customer from before *before_us* is not posted.
+
+    Or while a cloud's bill does not have an instance that they are charged for.
+    """
     waiting = conn.execute(
         select(func.count(segment.c.id.distinct()))
         .join(instance, instance.c.id == segment.c.instance_id)
@@ -102,6 +106,14 @@ def check_complete(conn: Connection, customer_id: str, before_us: int) -> None:
         raise Conflict(
             f"{waiting} pieces of use of {customer_id} are not posted yet; try again when the "
             "meter has proven them"
+        )
+    mine = select(payer.c.owner).where(payer.c.customer == customer_id)
+    owners = {*conn.execute(mine).scalars(), customer_id.removeprefix("user/")}
+    phantoms = list_phantoms(conn, owners, before_us)
+    if phantoms:
+        raise Conflict(
+            f"no cloud bills {', '.join(phantoms[:5])}, which {customer_id} is charged for; settle "
+            "the findings of kind bill_phantom, or take in the cloud's newer bill"
         )
 
 

@@ -3,7 +3,6 @@
 import logging
 
 from nightingale_hub.auth import ServiceHandler
-from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotAllowed
 from nightingale_hub.services.metering.beats import MAX_BODY_BYTES, parse_beat
 from nightingale_hub.services.metering.meter import Meter
@@ -29,7 +28,7 @@ class BeatHandler(MeterHandler):
         Raises `NotAllowed` for another instance's credential, `BadInput` for a malformed beat,
         `Conflict` for a boot that is not metered.
         """
-        at_us = now_us()
+        at_us = self.meter.clock()
         row = await self.require_instance()
         if len(self.request.body) > MAX_BODY_BYTES:
             raise BadInput(f"a beat has at most {MAX_BODY_BYTES >> 10} KiB")

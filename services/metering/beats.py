@@ -5,6 +5,7 @@ where the next thing that is seen is another boot: then the older one ends that 
 """
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from nightingale_hub.errors import BadInput
@@ -33,6 +34,12 @@ class Beats:
         """Add *beat* to what is known."""
         joined = self.with_beat(instance_id, beat)
         self.proofs.setdefault(instance_id, {})[beat.boot_id] = joined
+
+    def shift(self, step_us: int) -> None:
+        """Put every proof into the clock as it is since it was set by *step_us*."""
+        for known in self.proofs.values():
+            for boot_id, proof in known.items():
+                known[boot_id] = replace(proof, started_us=proof.started_us + step_us)
 
     def forget_all_but(self, instance_ids: set[str]) -> None:
         """Drop the proofs of instances that are metered no more."""

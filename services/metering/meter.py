@@ -4,18 +4,28 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from sqlalchemy import Connection
+
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.errors import Conflict
 from nightingale_hub.service import Context
 from nightingale_hub.services.metering.beats import Beats
 from nightingale_hub.services.metering.health import Watch
-from nightingale_hub.services.metering.rules import Beat, is_newer, is_present
+from nightingale_hub.services.metering.rules import Beat, is_present
 from nightingale_hub.services.metering.segment import READY
 from nightingale_hub.services.metering.segments import (
     Metered,
     find_metered,
     list_metered,
     store,
+)
+from nightingale_hub.services.metering.steady import (
+    BOOT_ID,
+    SteadyClock,
+    find_known,
+    load_anchor,
+    note_step,
+    save_anchor,
 )
 
 CHECKPOINT_US = 10 * US_PER_S
@@ -28,20 +38,33 @@ log = logging.getLogger("nightingale")
 class Meter:
     """Turns record and beats into segments; what it loses when killed, the database has."""
 
-    def __init__(self, context: Context, clock: Callable[[], int] = now_us) -> None:
-        """Start knowing nothing but *context*'s database."""
+    def __init__(
+        self,
+        context: Context,
+        clock: Callable[[], int] = now_us,
+        since_boot: Callable[[], int] | None = None,
+    ) -> None:
+        """Start knowing nothing but *context*'s database.
+
+        *clock* may be set while it runs where *since_boot* tells the µs since the machine booted.
+        """
+        self._steady = None if since_boot is None else SteadyClock(clock, since_boot)
+        self.clock = self._steady or clock
         self.beats = Beats()
-        self.watch = Watch(clock)
+        self.watch = Watch(self.clock)
         self._context = context
-        self._clock = clock
+        self._known: dict[str, frozenset[str]] | None = None
         self._writing = asyncio.Lock()
         self._settled_us = 0
         self._checkpoint_us = 0
 
     async def step(self) -> None:
         """Read the record, store what opened or ended, ask each server; a checkpoint every 10 s."""
-        at_us = self._clock()
+        if self._steady is not None:
+            await self._follow(self._steady)
+        at_us = self.clock()
         metered = await self._context.read(lambda conn: list_metered(conn, self._settled_us))
+        self._known = {each.row.id: find_known(each.row) for each in metered}
         self.watch.ask(each.row for each in metered)
         is_due = at_us - self._checkpoint_us >= CHECKPOINT_US
         proofs = self.beats.proofs
@@ -56,6 +79,33 @@ class Meter:
             self._checkpoint_us = at_us
         self._settled_us = at_us - LATE_COMMIT_US
         self.beats.forget_all_but({each.row.id for each in metered})
+
+    async def _follow(self, steady: SteadyClock) -> None:
+        """Record it when the machine's clock was set, also while no meter ran; then follow it."""
+        boot_id = BOOT_ID.read_text().strip()
+        if self._known is None:
+            own_us = steady.offset_us
+            steady.offset_us = await self._context.write(
+                lambda conn: load_anchor(conn, boot_id, own_us)
+            )
+        step_us = steady.find_step()
+        if not step_us:
+            return
+        at_us, known = steady(), self._known or {}
+        log.warning("the clock of this machine was set by %+.3f s", step_us / US_PER_S)
+
+        def note(conn: Connection) -> None:
+            metered = list_metered(conn, self._settled_us)
+            live = {each.row.id: (each.row, len(each.facts.shapes)) for each in metered}
+            note_step(conn, at_us, step_us, live, known)
+            save_anchor(conn, boot_id, steady.offset_us + step_us)
+
+        async with self._writing:
+            await self._context.write(note)
+        steady.offset_us += step_us
+        self._settled_us += step_us
+        self._checkpoint_us += step_us
+        self.beats.shift(step_us)
 
     async def take(self, instance_id: str, beat: Beat) -> None:
         """Take *beat* of an instance; what it opens or ends is stored before this returns.
@@ -73,7 +123,7 @@ class Meter:
 
     async def list_live(self, owner: str | None) -> list[tuple[Metered, int | None]]:
         """Return each instance of *owner* (None: everyone) that is not gone, and its last proof."""
-        metered = await self._context.read(lambda conn: list_metered(conn, self._clock()))
+        metered = await self._context.read(lambda conn: list_metered(conn, self.clock()))
         live = []
         for each in metered:
             if owner is None or each.row.owner == owner:
@@ -92,7 +142,7 @@ class Meter:
 
     def _refuse_unless_newer(self, metered: Metered, beat: Beat) -> None:
         proof = self.beats.with_beat(metered.row.id, beat)
-        if not is_newer(metered.record, metered.after(self.beats.proofs), proof):
+        if not metered.may_follow(self.beats.proofs, proof):
             raise Conflict(
                 f"boot {beat.boot_id} of instance {metered.row.id} is not metered: it ended, or "
                 "another boot runs"

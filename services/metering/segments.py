@@ -6,13 +6,13 @@ by a statement that comes late.
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, and_, exists, insert, or_, select, update
 
 from nightingale_hub.instances import ENDED, Cause
-from nightingale_hub.services.metering.rules import Holding, Proof, Record, find_changes
+from nightingale_hub.services.metering.rules import Holding, Proof, Record, find_changes, is_newer
 from nightingale_hub.services.metering.segment import (
     ALLOCATED,
     GONE,
@@ -21,8 +21,15 @@ from nightingale_hub.services.metering.segment import (
     Shape,
     is_checkpoint,
 )
+from nightingale_hub.services.metering.steady import COLUMNS, Shifts
 from nightingale_hub.tables.instances import instance
-from nightingale_hub.tables.metering import holding, provider_stop, segment
+from nightingale_hub.tables.metering import (
+    clock_event,
+    clock_shift,
+    holding,
+    provider_stop,
+    segment,
+)
 from nightingale_hub.tables.supervision import shape
 
 Proofs = Mapping[str, Mapping[str, Proof]]  # by instance id, then by boot id
@@ -44,6 +51,7 @@ class Facts:
     shapes: tuple[tuple[int, Shape], ...] = ()
     stops: Mapping[str, int] = field(default_factory=dict)
     holdings: tuple[Holding, ...] = ()
+    shifts: Shifts = field(default_factory=lambda: Shifts([]))
 
 
 @dataclass(frozen=True)
@@ -57,12 +65,12 @@ class Metered:
     @property
     def record(self) -> Record:
         """What the meter needs of the row."""
+        times = {
+            name: self.facts.shifts.take_back(name, getattr(self.row, name)) for name in COLUMNS
+        }
         return Record(
             boot_id=self.row.boot_id,
-            allocated_us=self.row.allocated_us,
-            ready_us=self.row.ready_us,
-            stop_accepted_us=self.row.stop_accepted_us,
-            gone_us=self.row.gone_us,
+            **times,
             is_crashed=self.row.cause in DIED,
             bills_stopped=self.row.cloud not in BILLS_RUNNING_ONLY,
             shapes=self.facts.shapes or ((0, _shape(self.row)),),
@@ -72,12 +80,20 @@ class Metered:
 
     def changes(self, proofs: Proofs) -> dict[Key, Segment]:
         """Return what *proofs* and the record change in the stored segments."""
-        return find_changes(self.record, proofs.get(self.row.id, {}).values(), self.segments)
+        known = proofs.get(self.row.id, {}).values()
+        return find_changes(self.record, map(self._take_back, known), self.segments)
 
     def after(self, proofs: Proofs) -> tuple[Segment, ...]:
         """Return the segments as they are once `changes` is stored."""
         stored = {each.key: each for each in self.segments}
         return tuple({**stored, **self.changes(proofs)}.values())
+
+    def may_follow(self, proofs: Proofs, proof: Proof) -> bool:
+        """Tell whether *proof* is of a boot that follows the one that is metered now."""
+        return is_newer(self.record, self.after(proofs), self._take_back(proof))
+
+    def _take_back(self, proof: Proof) -> Proof:
+        return replace(proof, started_us=proof.started_us - self.facts.shifts.total_us)
 
     def needs_writing(self, proofs: Proofs) -> bool:
         """Tell whether a segment opened or ended: more than what a checkpoint would add."""
@@ -148,10 +164,22 @@ def _list_facts(conn: Connection, chosen: Select[tuple[str]]) -> dict[str, Facts
     shapes: dict[str, list[tuple[int, Shape]]] = defaultdict(list)
     stops: dict[str, dict[str, int]] = defaultdict(dict)
     holdings: dict[str, list[Holding]] = defaultdict(list)
+    steps: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for row in conn.execute(
-        select(shape).where(shape.c.instance_id.in_(chosen)).order_by(shape.c.effective_us)
+        select(clock_event.c.step_us, clock_shift)
+        .join(clock_event, clock_event.c.id == clock_shift.c.clock_event_id)
+        .where(clock_shift.c.instance_id.in_(chosen))
+        .order_by(clock_event.c.id)
     ):
-        shapes[row.instance_id].append((row.effective_us, _shape(row)))
+        steps[row.instance_id].append((row.step_us, row.known))
+    shifts = {key: Shifts(each) for key, each in steps.items()}
+    for row in conn.execute(
+        select(shape).where(shape.c.instance_id.in_(chosen)).order_by(shape.c.id)
+    ):
+        known, from_us = shapes[row.instance_id], row.effective_us
+        if row.instance_id in shifts:
+            from_us = shifts[row.instance_id].take_back_shape(len(known), from_us)
+        known.append((from_us, _shape(row)))
     for row in conn.execute(select(provider_stop).where(provider_stop.c.instance_id.in_(chosen))):
         stops[row.instance_id][row.boot_id] = row.at_us
     for row in conn.execute(
@@ -160,8 +188,10 @@ def _list_facts(conn: Connection, chosen: Select[tuple[str]]) -> dict[str, Facts
         held = Holding(row.kind, row.resource_id, row.from_us, row.until_us)
         holdings[row.instance_id].append(held)
     return {
-        key: Facts(tuple(shapes[key]), stops[key], tuple(holdings[key]))
-        for key in {*shapes, *stops, *holdings}
+        key: Facts(
+            tuple(shapes[key]), stops[key], tuple(holdings[key]), shifts.get(key, Shifts([]))
+        )
+        for key in {*shapes, *stops, *holdings, *shifts}
     }
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nightingale_hub.errors import NotFound
-from nightingale_hub.services.billing.desk import budgets, customers, documents, prices
+from nightingale_hub.services.billing.desk import audit, budgets, customers, documents, prices
 from nightingale_hub.services.billing.desk.visit import Visit
 
 Answer = Callable[[Visit, Mapping[str, Any]], dict[str, Any]]
@@ -39,6 +39,9 @@ VERBS: dict[str, Verb] = {
     "invoice.list": Verb(documents.list_documents),
     "invoice.show": Verb(documents.show_document),
     "invoice.pdf": Verb(documents.show_pdf),
+    "line.explain": Verb(audit.show_line),
+    "reconcile.list": Verb(audit.show_days),
+    "reconcile.take": Verb(audit.take_bill, writes=True),
     "month.show": Verb(documents.show_month),
     "month.pdf": Verb(documents.show_month_pdf),
     "invoice.draft": Verb(documents.draft_invoice),
