@@ -124,7 +124,11 @@ class KernelServer:
         _, opcode, unique, nodeid, uid, _, tid, _, _ = protocol.HEADER.unpack_from(message)
         first_unique = unique & ~protocol.RESENT
         caller = Caller(uid, tid, functools.partial(self._memory.note, worker, first_unique))
-        recorded_fid = self._recorded.get(first_unique) if unique != first_unique else None
+        recorded_fid = None
+        if unique != first_unique:
+            recorded_fid = self._recorded.get(first_unique)
+            was = "not " if recorded_fid is None else ""
+            _log.info("request %d comes again, %srecorded before", first_unique, was)
         request = Request(unique, nodeid, caller, message[protocol.HEADER.size :], recorded_fid)
         payload: bytes | memoryview | None = b""
         code = 0

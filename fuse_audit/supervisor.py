@@ -28,7 +28,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _GREETED_WITHIN_S = 10
 _ENDS_WITHIN_S = 10
 # One that dies at once would otherwise be forked as fast as that goes.
-_LIVES_S = 1.0
+_LIVES_S = 0.2
 _LONGEST_PAUSE_S = 1.0
 _REQUEST_BYTES = 1 << 17
 

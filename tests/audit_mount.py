@@ -32,6 +32,7 @@ class AuditMount:
         self.errors = place / "daemon.log"
         self.settings = place / "mount.json"
         self.process: subprocess.Popen[bytes]
+        self.mutant: list[str] = []
         values = {
             "mountpoint": str(self.mountpoint),
             "spool": str(self.spool),

@@ -1,9 +1,11 @@
 """A seeded sample of each soak; the whole of it is `bin/soak NAME`."""
 
+import os
 import random
 
 import pytest
 
+from tests.soak import audit
 from tests.soak.__main__ import main
 from tests.soak.supervisors import POINTS, VICTIMS, list_cases, live, soaking
 
@@ -23,6 +25,12 @@ def test_each_victim_dies_at_each_point_where_it_lives():
     cases = list_cases()
     assert len(cases) == len(set(cases)) == 2 * len(POINTS) + 3
     assert {case.victim for case in cases} == set(VICTIMS)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon is followed by another")
+def test_an_audit_daemon_that_is_killed_loses_and_doubles_nothing():
+    text, is_well = audit.run(10, 20261124)
+    assert is_well, text
 
 
 def test_an_unknown_soak_is_refused(capsys):

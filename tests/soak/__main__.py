@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.soak import billing, detectors, log, supervisors
+from tests.soak import audit, billing, detectors, log, supervisors
 
 Soak = Callable[[int | None, int], tuple[str, bool]]  # sample and seed to a text, and all is well
 
 SOAKS: Mapping[str, Soak] = {
+    "audit": audit.run,
     "billing": billing.run,
     "detectors": detectors.run,
     "log": log.run,
