@@ -12,7 +12,7 @@ from nightingale_hub.suspensions import find_suspension
 from nightingale_hub.tables.datasets import dataset, dataset_grant
 
 EVERYONE = "*"
-POLICIES = ("strict", "ranges", "opens")
+POLICIES = ("strict",)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
