@@ -31,7 +31,9 @@ def run(sample: int | None, seed: int) -> tuple[str, bool]:
     rng = random.Random(seed)
     kills = KILLS if sample is None else sample
     with tempfile.TemporaryDirectory(prefix="nightingale-soak-") as folder:
-        mount = AuditMount(Path(folder))
+        # Nothing is shipped here, and the gate would close by itself after a minute.
+        patience = {"refuse_opens_after_s": 86_400, "refuse_reads_after_s": 86_400}
+        mount = AuditMount(Path(folder), guard=patience | {"stop_after_s": 86_400})
         for number in range(FILES):
             (mount.data / str(number)).write_bytes(rng.randbytes(FILE_BYTES))
         mount.start()
