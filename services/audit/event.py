@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from nightingale_hub.errors import BadInput
 
-ACTIONS = ("open", "read", "release", "denied")
+ACTIONS = ("open", "read", "release", "denied", "egress")
 LARGEST = 2**63 - 1
 YEAR_10000_US = 253_402_300_800_000_000
 
