@@ -498,14 +498,25 @@ def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried |= {f"api/{name}" for name in ("status", "cost", "statement", "sizes", "reads", "stop")}
     tried |= {"api/resize", "api/extend"}
     tried |= {"api/notices"}
+    # In test_money_pages.py, test_money_api.py, test_launch_money.py and test_console_review.py.
+    tried |= {"month", "month.csv", "month.pdf", "grants", "budgets", "invoices", "invoice.pdf"}
+    tried |= {"prices", "review", "bypass", "access.(csv|pdf)", "reads.parquet"}
+    tried |= {"api/money/([a-z]+.[a-z]+)", "api/quote", "api/compare", "api/openapi.json"}
     assert {path.replace("\\", "") for path, _ in (*PAGES, *API)} - tried == {"api(?:/.*)?"}
 
 
 def test_every_address_is_in_the_docs():
     docs = (Path(__file__).parent.parent / "docs" / "console.md").read_text()
     for path, _ in PAGES:
-        plain = path.replace("\\", "")
-        assert f"| `/services/console/{plain}` |" in docs
+        for plain in spell_out(path):
+            assert f"| `/services/console/{plain}` |" in docs
     for path, handler in API[:-1]:
-        method = "POST" if "post" in vars(handler) else "GET"
-        assert f"| `{method} {path}` |" in docs
+        for method in {"get", "post"} & vars(handler).keys():
+            for plain in spell_out(path):
+                assert f"| `{method.upper()} {plain}` |" in docs
+
+
+def spell_out(path: str) -> list[str]:
+    """Return the addresses that the pattern *path* stands for, as the docs write them."""
+    plain = path.replace("\\", "").replace("([a-z]+.[a-z]+)", "<noun>.<verb>")
+    return [plain.replace("(csv|pdf)", kind) for kind in ("csv", "pdf")][: 1 + ("(csv" in plain)]

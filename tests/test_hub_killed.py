@@ -34,13 +34,18 @@ def test_a_running_server_goes_on_and_its_token_ends_with_it(hub):
     assert httpx.get(f"{hub.url}user/alice/api", trust_env=False).status_code == 200
     hub.restart()
     alice.wait_ready()
-    assert hub.find_instance("alice") == before
+    assert forget_lease(hub.find_instance("alice")) == forget_lease(before)
     assert alice.ask_server("api/status").status_code == 200
     assert ask_as(hub, token) == 200
     alice.stop()
     alice.wait_stopped()
     assert ask_as(hub, token) == 403
     assert list_processes(before.id) == []
+
+
+def forget_lease(row):
+    """Return the record but for who works on it now: the next hub's supervisor takes it up."""
+    return {name: value for name, value in row._asdict().items() if not name.startswith("lease")}
 
 
 def test_a_server_that_was_starting_is_known_and_taken_up(hub):

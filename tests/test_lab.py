@@ -137,7 +137,8 @@ def test_lab_shows_what_runs_and_what_it_costs_and_stops_it(running, page):
 
     with running.database.write() as conn:
         add_notice(conn, "ada", Kind.BUDGET, "80 % of it", "<b>spent</b>", "told", now_us())
-    expect(page.get_by_text("80 % of it: <b>spent</b>")).to_be_visible()
+    told = page.get_by_text("80 % of it: <b>spent</b>")
+    expect(told).to_be_visible(timeout=30_000)  # it is asked for every ten seconds
     shoot(page, "lab-notice")
 
     running.kill_service("console")

@@ -55,7 +55,7 @@ def describe() -> Object:
                 "service": {"type": "http", "scheme": "bearer", "description": "of the console"},
             }
         },
-        "paths": {**_describe_senders(), **_describe_questions()},
+        "paths": {**_describe_senders(), **_describe_questions(), **_describe_reviews()},
     }
 
 
@@ -136,6 +136,41 @@ def _describe_questions() -> Object:
         },
         "/api/openapi.json": {
             "get": {"summary": "This document", "responses": _answers({"openapi": TEXT}, {})}
+        },
+    }
+
+
+def _describe_reviews() -> Object:
+    reviewer = {"reviewer": TEXT, "admin": {"enum": ["0", "1"]}}
+    said = {"reviewer": TEXT, "admin": {"type": "boolean"}, "verdict": TEXT, "note": {}}
+    bypass = {"owner": TEXT, "reviewer": TEXT, "rules": {"type": "array"}, "hours": NUMBER}
+    return {
+        "/api/review": {"get": _question("What waits for a reviewer", reviewer, "findings")},
+        "/api/review/{finding}": {
+            "parameters": [_parameter("finding", NUMBER, "path")],
+            "post": {
+                "summary": "Sign a finding off",
+                "security": CONSOLE,
+                "requestBody": _body(said),
+                "responses": _answers({}, {"404": "not_found: none of the reviewer's"}),
+            },
+        },
+        "/api/bypasses": {
+            "post": {
+                "summary": "Let somebody break rules for a time, with a reason",
+                "security": CONSOLE,
+                "requestBody": _body({**bypass, "reason": TEXT}),
+                "responses": _answers({"bypass": NUMBER}, {}),
+            }
+        },
+        "/api/report": {
+            "get": _question(
+                "The access record of a dataset for a month",
+                {"dataset": TEXT, "month": {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}$"}}
+                | reviewer,
+                "csv",
+                "pdf",
+            )
         },
     }
 
