@@ -63,7 +63,8 @@ def configure(c: Any) -> NightingaleHub:
     hub.custom_scopes = {**_given(hub, "custom_scopes", {}), **SCOPES}
     services = _list_services(settings)
     _extend(hub, "services", services)
-    _extend(hub, "load_roles", _roles({each["name"] for each in services}))
+    roles = _merge_roles(hub, _roles({each["name"] for each in services}))
+    _extend(hub, "load_roles", roles)
     proxy = find_proxy_command()
     if proxy is not None and "command" not in c.ConfigurableHTTPProxy:
         c.ConfigurableHTTPProxy.command = proxy
@@ -140,6 +141,22 @@ def _roles(services: set[str]) -> list[dict[str, Any]]:
         role = f"nightingale-{name.removeprefix('nightingale-')}"
         roles.append({"name": role, "services": [name], "scopes": list(scopes)})
     return roles
+
+
+def _merge_roles(hub: Any, roles: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give what the operator's own roles of the same names need; return the others.
+
+    JupyterHub starts with no role named twice.
+    """
+    listed = hub.get("load_roles")
+    own = {each["name"]: each for each in listed} if isinstance(listed, list) else {}
+    for role in roles:
+        if role["name"] in own:
+            known = own[role["name"]]
+            given = known.get("scopes", ())
+            more = [scope for scope in role["scopes"] if scope not in given]
+            known["scopes"] = [*given, *more]
+    return [role for role in roles if role["name"] not in own]
 
 
 def _public_url(c: Any) -> str:

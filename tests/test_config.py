@@ -69,6 +69,23 @@ def test_without_a_timeout_there_is_no_culler(c):
     assert [each["name"] for each in c.JupyterHub.services] == list(SERVICES)
 
 
+def test_a_role_that_the_operator_has_too_is_one_role_with_both_scopes(c):
+    c.JupyterHub.load_roles = [
+        {"name": "user", "scopes": ["self", "read:groups"]},
+        {"name": "nightingale-admin", "groups": ["treasurers"]},
+    ]
+    configure(c)
+    roles = c.JupyterHub.load_roles
+    names = [each["name"] for each in roles]
+    assert len(names) == len(set(names))
+    user, admin = (next(each for each in roles if each["name"] == name) for name in names[:2])
+    assert user["scopes"][:2] == ["self", "read:groups"]
+    assert user["scopes"].count("self") == 1
+    assert "access:services!service=console" in user["scopes"]
+    assert admin["groups"] == ["treasurers"]
+    assert "custom:nightingale:money:treasury" in admin["scopes"]
+
+
 def test_what_the_operator_listed_stays(c):
     c.JupyterHub.services = [{"name": "culler"}]
     c.JupyterHub.load_roles = [{"name": "mine"}]

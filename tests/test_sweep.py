@@ -77,6 +77,7 @@ async def test_what_no_record_stands_for_is_quarantined_then_removed(sweep, data
     assert await orphans(sweep, database) != {}
     assert len(aws.list_instances()) == 2
     sweep._clock.at_us += 2 * US_PER_S
+    assert await orphans(sweep, database) != {}  # asked for, and not seen to be gone yet
     assert await orphans(sweep, database) == {}
     assert [each["InstanceId"] for each in aws.list_instances()] == [other]
 

@@ -58,7 +58,9 @@ class DemoHub:
             if self._process.poll() is not None:
                 break
             try:
-                answers = [httpx.get(self.state.url + page, timeout=5) for page in pages]
+                answers = [
+                    httpx.get(self.state.url + page, timeout=5, trust_env=False) for page in pages
+                ]
             except httpx.TransportError:
                 answers = []
             if answers and all(answer.status_code == 200 for answer in answers):
@@ -89,14 +91,17 @@ class DemoHub:
     def _stop_instances(self, database: Database, say: Say) -> list[str]:
         def accept(conn: Connection) -> list[str]:
             rows = instances.list_unsettled(conn)
-            for row in rows:
-                instances.want_stopped(conn, row.id, now_us(), "the demo ends")
-            return [row.id for row in rows]
+            return [
+                row.id
+                for row in rows
+                if instances.want_stopped(conn, row.id, now_us(), "the demo ends")
+            ]
 
-        for instance_id in database.transact(accept):
-            say(f"stopping instance {instance_id}")
         deadline = time.monotonic() + STOP_FOR_S
         while True:
+            # Each time: one may have been asked for since, by who was at the spawn page.
+            for instance_id in database.transact(accept):
+                say(f"stopping instance {instance_id}")
             with database.read() as conn:
                 left = [row.id for row in instances.list_unsettled(conn)]
             if not left or time.monotonic() > deadline or not self.is_running():

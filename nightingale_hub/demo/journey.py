@@ -38,7 +38,9 @@ class Journey:
         """Prepare a visit to *demo*, reporting each step through *say*."""
         self._demo = demo
         self._say = say
-        self._http = httpx.Client(base_url=demo.url, follow_redirects=True, timeout=30)
+        self._http = httpx.Client(
+            base_url=demo.url, follow_redirects=True, timeout=30, trust_env=False
+        )
         self._token = ""
         self._receipt = Receipt()
 

@@ -22,7 +22,9 @@ class Kernel:
     def __init__(self, server_url: str, token: str) -> None:
         """Start a kernel on the server at *server_url*; raises `Unavailable` when that fails."""
         self._headers = {"Authorization": f"Bearer {token}"}
-        self._http = httpx.Client(base_url=server_url, headers=self._headers, timeout=60)
+        self._http = httpx.Client(
+            base_url=server_url, headers=self._headers, timeout=60, trust_env=False
+        )
         answer = self._http.post("api/kernels", json={"name": "python3"})
         if answer.status_code != 201:
             raise Unavailable(f"no kernel could be started: {answer.status_code} {answer.text}")

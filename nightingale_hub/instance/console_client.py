@@ -17,7 +17,10 @@ from nightingale_hub.errors import (
     NoOffer,
     NotAllowed,
     NotFound,
+    OverBudget,
     OverQuota,
+    TooLarge,
+    TooMany,
     Unavailable,
 )
 
@@ -35,7 +38,18 @@ KEYS = {
 }
 ERRORS: dict[str, type[NightingaleError]] = {
     each.code: each
-    for each in (BadInput, NoOffer, NotAllowed, OverQuota, NotFound, Conflict, Unavailable)
+    for each in (
+        BadInput,
+        NoOffer,
+        OverBudget,
+        TooLarge,
+        TooMany,
+        NotAllowed,
+        OverQuota,
+        NotFound,
+        Conflict,
+        Unavailable,
+    )
 }
 
 

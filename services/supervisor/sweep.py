@@ -61,6 +61,10 @@ class Sweep:
         running = await self._context.read(list_running)
         found = await asyncio.to_thread(inventory.list_instances, self._context.settings.hub_id)
         alive = {each.cloud_id: each for each in found if each.state not in ENDING}
+        at_us = self._clock()
+        await self._context.write(
+            lambda conn: _note_removed(conn, cloud, region, set(alive), at_us)
+        )
         for each in alive.values():
             await self._look_at(cloud, region, each, inventory)
         here = [row for row in running if (row.cloud, row.region) == (cloud, region)]
@@ -81,13 +85,6 @@ class Sweep:
         if seen.removed_us is None and at_us - seen.seen_us >= after_us:
             log.warning("%s of %s is removed: %s", found.cloud_id, cloud, why)
             await asyncio.to_thread(inventory.terminate, found.cloud_id)
-            await self._context.write(
-                lambda conn: conn.execute(
-                    update(orphan)
-                    .where(orphan.c.cloud_id == found.cloud_id)
-                    .values(removed_us=at_us)
-                )
-            )
 
     async def _find_why(self, row: Row[Any] | None, found: Found) -> str | None:
         """Return why *found* belongs to nobody, or None when it does or that is not known yet."""
@@ -125,6 +122,20 @@ class Sweep:
             await self._context.write(
                 lambda conn: _record_drift(conn, row.id, alive[0].instance_type, at_us)
             )
+
+
+def _note_removed(conn: Connection, cloud: str, region: str, alive: set[str], at_us: int) -> None:
+    """Record as removed what the cloud itself does not list any more."""
+    conn.execute(
+        update(orphan)
+        .where(
+            orphan.c.cloud == cloud,
+            orphan.c.region == region,
+            orphan.c.removed_us.is_(None),
+            orphan.c.cloud_id.not_in(alive),
+        )
+        .values(removed_us=at_us)
+    )
 
 
 def list_orphans(conn: Connection) -> list[Row[Any]]:
