@@ -19,8 +19,17 @@ import pytest
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
-from nightingale_hub.errors import BadInput, NightingaleError
+from nightingale_hub.errors import (
+    BadInput,
+    Conflict,
+    NightingaleError,
+    NotAllowed,
+    NotFound,
+    TooMany,
+    Unavailable,
+)
 from nightingale_hub.instance.cli import build_parser, parse_since
+from nightingale_hub.instance.console_client import ERRORS
 from tests.console import stop
 from tests.standins import Part, Servers
 
@@ -550,3 +559,10 @@ def command_names() -> list[str]:
 def test_version_is_the_distributions():
     done = run({"PATH": os.environ["PATH"]}, "--version")
     assert re.fullmatch(r"nightingale \d+\.\d+\.\d+\S*\n", done.stdout)
+
+
+def test_each_refusal_keeps_its_name_and_exit_code():
+    taken = {BadInput, NotAllowed, NotFound, Conflict, TooMany, Unavailable}
+    taken |= {each for kind in (BadInput, NotAllowed) for each in kind.__subclasses__()}
+    own_to_batches = {"bad_seal"}
+    assert {each.code: each for each in taken if each.code not in own_to_batches} == ERRORS
