@@ -194,6 +194,7 @@ def _remove(directory: Path | None) -> int:
         return 4
     held = state.lock(directory)
     try:
+        cleanup.check_idle(directory)
         release_datasets(directory / "datasets")
         cleanup.remove(directory)
     finally:

@@ -28,6 +28,13 @@ def list_leftovers(directory: Path) -> list[str]:
         time.sleep(0.1)
 
 
+def check_idle(directory: Path) -> None:
+    """Raise `Conflict` while an instance of the demo runs: its data is not taken from under it."""
+    running = _list_processes(str(directory / "instances"))
+    if running:
+        raise Conflict(f"{directory} is in use: {'; '.join(running)}")
+
+
 def remove(directory: Path) -> None:
     """Delete *directory* and the system users that have a home in it.
 
