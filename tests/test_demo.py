@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -134,8 +134,13 @@ def test_it_can_be_stopped_where_a_shell_put_it_in_the_background(folder):
     command = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
     with started(folder, command) as process:
         read_until(process, r"starting the hub")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(100) == 130
+        status = None
+        for _ in range(3):  # Python may lose the first in a destructor; a person presses it again
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                status = process.wait(60)
+                break
+        assert status == 130
 
 
 def test_a_demo_that_was_killed_finds_its_instance_again_and_the_instance_its_hub(folder):
