@@ -61,6 +61,16 @@ def take_report(
             want_stopped(conn, instance_id, at_us, f"crashed: {why}", Cause.CRASHED)
 
 
+def lease(conn: Connection, instance_id: str, for_us: int, at_us: int) -> int:
+    """Keep an instance at least *for_us* for a program that asks again and again; tell nobody.
+
+    What its owner asked for stands where that is longer. Return until when it is kept.
+    """
+    until_us = max(_ensure(conn, instance_id).keep_until_us or 0, at_us + for_us)
+    _change(conn, instance_id, keep_until_us=until_us, warned=0, warned_us=None)
+    return until_us
+
+
 def keep(conn: Connection, instance_id: str, for_us: int, at_us: int) -> int:
     """Keep an instance from being stopped as idle for *for_us*; return until when."""
     _ensure(conn, instance_id)
@@ -73,6 +83,22 @@ def keep(conn: Connection, instance_id: str, for_us: int, at_us: int) -> int:
 def find_activity(conn: Connection, instance_id: str) -> Row[Any] | None:
     """Return what is known of an instance's use, or None before the first report."""
     return conn.execute(select(activity).where(activity.c.instance_id == instance_id)).one_or_none()
+
+
+def describe_use(conn: Connection, instance_id: str) -> dict[str, Any] | None:
+    """Return the agent's last word on an instance's use as its owner reads it; None before one."""
+    row = find_activity(conn, instance_id)
+    if row is None or row.told_us is None:
+        return None
+    report = json.loads(row.report)
+    names = ("busy_kernels", "programs", "gpu_percent", "unknown")
+    return {
+        "told_us": row.told_us,
+        "active_us": row.active_us,
+        "why": row.why,
+        "keep_until_us": row.keep_until_us,
+        **{name: report.get(name) for name in names},
+    }
 
 
 def judge(

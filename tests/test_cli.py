@@ -140,7 +140,7 @@ def test_json_has_the_same_keys_with_and_without_an_instance(console, alice):
     assert (
         set(here)
         == set(nothing)
-        == {"instance", "month_micro_usd", "audit", "datasets", "missing", "local"}
+        == {"instance", "use", "month_micro_usd", "audit", "datasets", "missing", "local", "runs"}
     )
     assert here["instance"]["amount_micro_usd"] == 1139
     assert nothing["instance"] is None

@@ -10,6 +10,7 @@ from nightingale_hub.clock import format_time
 from nightingale_hub.errors import BadInput, Conflict, NightingaleError, Unavailable
 from nightingale_hub.instance import report
 from nightingale_hub.instance.console_client import ConsoleClient
+from nightingale_hub.instance.later import add_when_idle, is_later, run_later
 from nightingale_hub.instance.terminal import check_can_ask, is_confirmed, say
 from nightingale_hub.text import visible
 
@@ -24,6 +25,7 @@ def add_resize(command: argparse.ArgumentParser) -> None:
     for resource in RESOURCES:
         command.add_argument(f"--{resource}", metavar="SIZE", help=f"the new {resource} size")
     command.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    add_when_idle(command)
 
 
 def run_resize(options: argparse.Namespace, console: ConsoleClient) -> None:
@@ -41,8 +43,11 @@ def run_resize(options: argparse.Namespace, console: ConsoleClient) -> None:
         if not is_confirmed("Resize it?"):
             say("Nothing was changed.")
             return
+    if is_later(options):
+        run_later(options, "resize", size)
+        return
     accepted = console.post("resize", size)
-    last = _wait_resized(console)
+    last = wait_resized(console)
     if options.json:
         print(json.dumps({"plan": accepted["plan"], "last": last}), flush=True)
     elif last["phase"] == "done":
@@ -69,7 +74,8 @@ def parse_duration(text: str) -> int:
     return int(found[1]) * UNITS_S[found[2]]
 
 
-def _wait_resized(console: ConsoleClient) -> dict[str, Any]:
+def wait_resized(console: ConsoleClient) -> dict[str, Any]:
+    """Return how the newest resize ended, once it has; raises `NightingaleError` after a limit."""
     deadline = time.monotonic() + RESIZED_WITHIN_S
     while time.monotonic() < deadline:
         try:

@@ -17,12 +17,19 @@ from typing import Any, NoReturn
 
 from nightingale_hub.clock import US_PER_S, format_time, now_us
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound
-from nightingale_hub.instance import report
+from nightingale_hub.instance import report, runs
 from nightingale_hub.instance.admin import add_admin, run_admin
 from nightingale_hub.instance.audit_commands import add_commands, run_audit
 from nightingale_hub.instance.change import UNITS_S, add_resize, run_extend, run_resize
+from nightingale_hub.instance.completion import HEAD, format_completion
 from nightingale_hub.instance.console_client import ConsoleClient
+from nightingale_hub.instance.doctor import run_doctor
+from nightingale_hub.instance.later import add_later, is_later, run_later
 from nightingale_hub.instance.local_status import load_local
+from nightingale_hub.instance.manifest_command import add_manifest, run_manifest
+from nightingale_hub.instance.run_command import add_run, run_run
+from nightingale_hub.instance.runs import State
+from nightingale_hub.instance.tell import add_notify, run_notify
 from nightingale_hub.instance.terminal import check_can_ask, is_confirmed, say
 from nightingale_hub.text import visible
 
@@ -67,7 +74,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
     def add(name: str, run: Callable[[argparse.Namespace, Any], int | None], text: str) -> Any:
-        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("--json", action="store_true", help="print one JSON object")
         command.add_argument(
             "--timeout",
@@ -79,6 +86,11 @@ def build_parser() -> Parser:
         command.set_defaults(run=run)
         return command
 
+    _add_commands(add)
+    return parser
+
+
+def _add_commands(add: Callable[..., Any]) -> None:
     add("status", run_status, "show the instance, its cost, its audit and its datasets")
     cost = add("cost", run_cost, "show what you were charged, per instance, and the sum")
     cost.add_argument(
@@ -88,25 +100,36 @@ def build_parser() -> Parser:
         "(90m, 24h, 7d); default: since the month began",
     )
     add("sizes", run_sizes, "show the sizes of an instance and what they cost")
-    add_commands(add("audit", run_audit, "check a bundle of the audit log, with no hub"))
-    resize = add("resize", run_resize, "give the instance another size; the files stay")
-    add_resize(resize)
+    add_run(add("run", run_run, "run a command that outlives its terminal, then stop or resize"))
+    add_resize(add("resize", run_resize, "give the instance another size; the files stay"))
     extend = add("extend", run_extend, "keep the instance from being stopped as idle")
     extend.add_argument("duration", metavar="TIME", help="for so long from now: 90m, 2h or 1d")
-    add_admin(add("admin", run_admin, "customers, grants, budgets, plans, prices and invoices"))
     stop = add("stop", run_stop, "stop the instance: kernels end, files stay, the charge ends")
     stop.add_argument("-y", "--yes", action="store_true", help="do not ask")
-    return parser
+    add_later(stop)
+    add_notify(add("notify", run_notify, "tell me something, by the ways that I chose"))
+    add_manifest(add("manifest", run_manifest, "write down what was read here, signed by the log"))
+    add("doctor", run_doctor, "look at what is well here and what is not")
+    add_commands(add("audit", run_audit, "check a bundle of the audit log, with no hub"))
+    add_admin(add("admin", run_admin, "customers, grants, budgets, plans, prices and invoices"))
+    shell = add("complete", run_completion, "print what completes this in bash or zsh")
+    shell.add_argument("shell", choices=HEAD, nargs="?", default="bash")
+
+
+def run_completion(options: argparse.Namespace, _console: None) -> None:
+    """Print the script, which asks no hub."""
+    print(format_completion(build_parser(), options.shell), end="")
 
 
 def run_status(options: argparse.Namespace, console: ConsoleClient) -> None:
     """Print the status."""
     status = console.get("status")
     local = load_local(os.environ, status["missing"])
+    active = [run.to_dict() for run in runs.list_runs(os.environ) if run.state != State.ENDED]
     if options.json:
-        print(json.dumps({**status, "local": local}))
+        print(json.dumps({**status, "local": local, "runs": active}))
     else:
-        print(report.format_status(status, local))
+        print(report.format_status(status, local, active))
 
 
 def run_cost(options: argparse.Namespace, console: ConsoleClient) -> None:
@@ -137,6 +160,9 @@ def run_stop(options: argparse.Namespace, console: ConsoleClient) -> None:
         if not is_confirmed("Stop it?"):
             say("Nothing was stopped.")
             return
+    if is_later(options):
+        run_later(options, "stop", {})
+        return
     stopped = console.post("stop")
     if options.json:
         print(json.dumps(stopped), flush=True)
@@ -150,6 +176,9 @@ def run_stop(options: argparse.Namespace, console: ConsoleClient) -> None:
         f"Stop of {visible(one['id'])} accepted at {accepted}; the charge ends there.", flush=True
     )
     _print_final_cost(console, one)
+
+
+OFFLINE = (run_audit, run_completion)
 
 
 def parse_since(text: str, at_us: int) -> int:
@@ -187,11 +216,13 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             options = build_parser().parse_args(given)
             console = None
-            if options.run is not run_audit and getattr(options, "config", None) is None:
+            if options.run not in OFFLINE and getattr(options, "config", None) is None:
                 console = ConsoleClient.from_environment(os.environ, options.timeout)
             code = options.run(options, console) or 0
         except NightingaleError as error:
-            code = _print_error(error, as_json="--json" in given)
+            # What follows `--` is a run's own.
+            ours = given[: given.index("--")] if "--" in given else given
+            code = _print_error(error, as_json="--json" in ours)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

@@ -35,6 +35,8 @@ KEYS = {
     "stop": ("accepted", "instance", "missing"),
     "resize": ("plan",),
     "extend": ("keep_until_us",),
+    "manifest": ("manifest", "note"),
+    "notices": (),
 }
 ERRORS: dict[str, type[NightingaleError]] = {
     each.code: each

@@ -6,7 +6,9 @@ nothing else. It decides nothing: the console does, for the token that it is sho
 
 import asyncio
 import json
+import logging
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,9 +19,11 @@ from jupyter_server.utils import url_path_join
 from tornado.web import authenticated
 
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound
+from nightingale_hub.instance import runs
 from nightingale_hub.instance.console_client import ConsoleClient
 from nightingale_hub.instance.local_status import load_local
 
+log = logging.getLogger("nightingale")
 # Each with the parts of a query that are passed on.
 QUESTIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "GET": {
@@ -41,8 +45,16 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
     prefix = url_path_join(app.web_app.settings["base_url"], "nightingale", "api")
+    if os.environ.get(runs.INSTANCE_NAME):
+        # This server may have been started again for a resize that a run waits for.
+        threading.Thread(target=_resume_runs, name="runs", daemon=True).start()
     route = (f"{prefix}/([a-z/-]{{1,60}})", ConsoleHandler)
     app.web_app.add_handlers(".*$", [route])  # type: ignore[no-untyped-call]  # tornado's
+
+
+def _resume_runs() -> None:
+    for each in runs.resume(os.environ):
+        log.info("run %s goes on", each.id)
 
 
 @dataclass(frozen=True)

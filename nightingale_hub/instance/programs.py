@@ -4,6 +4,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from nightingale_hub.instance.runs import RUNNER, Work
+
 SHELLS = ("bash", "sh", "zsh", "fish", "dash", "tmux: server", "screen")
 
 
@@ -29,6 +31,9 @@ def count_programs(server: int | None, pids: Collection[int]) -> int:
 
 def _is_program(one: Program, found: dict[int, Program], server: int | None) -> bool:
     if one.pid == server or one.name in SHELLS or not one.command:
+        return False
+    # What waits for the instance to be idle does not keep it from being so (runs.py).
+    if RUNNER in one.command and Work.IDLE in one.command:
         return False
     above: Program | None = one
     while above is not None:

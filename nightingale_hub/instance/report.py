@@ -28,8 +28,10 @@ def format_table(header: Sequence[str], rows: Iterable[Sequence[str]], right: st
     )
 
 
-def format_status(status: dict[str, Any], local: dict[str, Any] | None) -> str:
-    """Return the console's status, and the instance's own status file, as labelled lines."""
+def format_status(
+    status: dict[str, Any], local: dict[str, Any] | None, runs: Sequence[dict[str, Any]] = ()
+) -> str:
+    """Return the console's status, the instance's own and its open runs, as labelled lines."""
     one = status["instance"]
     facts: list[tuple[str, str]] = []
     if one is None:
@@ -39,6 +41,7 @@ def format_status(status: dict[str, Any], local: dict[str, Any] | None) -> str:
     if status["audit"] is not None:
         facts.append(("Audit", _format_audit(status["audit"])))
     facts += _list_dataset_facts(status["datasets"], local)
+    facts += [("Runs", f"{each['id']}, {each['state']}: {_name_run(each)}") for each in runs]
     for note in (local or {}).get("isolation") or ():
         facts.append(("Not isolated", str(note)))
     for text in status["missing"]:
@@ -96,6 +99,19 @@ def format_sizes(sizes: dict[str, Any]) -> str:
     table = format_table(("RESOURCE", "SIZE", "GIVES", "RATE", "NOTE"), rows, "RATE")
     where = visible(f"{sizes['cloud']} {sizes['region']}")
     return f"Sizes on {where}; the rate of an instance is the sum of its three sizes\n{table}"
+
+
+def format_runs(runs: list[dict[str, Any]]) -> str:
+    """Return runs, the newest last."""
+    rows = []
+    for each in runs:
+        then = each["then"] or NONE
+        if each["then_size"]:
+            then += ":" + ",".join(f"{name}={size}" for name, size in each["then_size"].items())
+        rows.append((each["id"], each["state"], _name_run(each), then, each["outcome"] or NONE))
+    if not rows:
+        return "No run yet: nightingale run -- CMD"
+    return format_table(("RUN", "STATE", "WHAT", "THEN", "OUTCOME"), rows)
 
 
 def format_stop_plan(one: dict[str, Any]) -> str:
@@ -175,6 +191,10 @@ def _format_audit(audit: dict[str, Any]) -> str:
         f"{audit['received_seq']:,} records stored, {searchable}: {audit['files']:,} files, "
         f"{audit['reads']:,} reads, {audit['bytes']:,} bytes"
     )
+
+
+def _name_run(run: dict[str, Any]) -> str:
+    return " ".join(run["command"])[:60] if run["command"] else f"waits for {run['work']}"
 
 
 def _format_amount(one: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ Only services ask here, and they vouch for whom they ask. A parameter that is mi
 given twice is refused: dropping a filter would show what was not asked for.
 """
 
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
@@ -114,13 +115,11 @@ class ManifestHandler(QueryHandler):
         self._signer = signer
 
     async def get(self, instance_id: str) -> None:
-        """Reply `{"manifest": {...}, "note": text}`; `pid` is one process of the instance."""
-        self.parse_query("pid")
-        pid, at_us = parse_int(self, "pid", None), now_us()
+        """Reply `{"manifest": {...}, "note": text}`; `pid`, `since_us`, `until_us` narrow it."""
+        values, at_us = self.parse_query(*NUMBERS), now_us()
+        filters = replace(self.parse_filters(values), instance=instance_id)
         self.reply(
-            await self.context.read(
-                lambda conn: make_manifest(conn, self._signer, instance_id, pid, at_us)
-            )
+            await self.context.read(lambda conn: make_manifest(conn, self._signer, filters, at_us))
         )
 
 

@@ -1,8 +1,8 @@
 """Read manifests: what one training run read, as a document that the log's key signed.
 
-It says what the index holds of one instance, or of one of its processes, and up to which line and
-chain of each stream that is: so it can be held against the log. It is made only once every
-acknowledged line is indexed, so it never leaves out what is known.
+It says what the index holds of one instance, one of its processes or a time of it, and up to
+which line and chain of each stream that is: so it can be held against the log. It is made only
+once every acknowledged line is indexed, so it never leaves out what is known.
 """
 
 from typing import Any
@@ -20,20 +20,20 @@ from nightingale_hub.tables.log import log_checkpoint
 
 
 def make_manifest(
-    conn: Connection, signer: LogSigner, instance_id: str, pid: int | None, at_us: int
+    conn: Connection, signer: LogSigner, filters: Filters, at_us: int
 ) -> dict[str, Any]:
-    """Return the manifest of an instance, or of its process *pid*, with its signed note.
+    """Return the manifest of an instance, or of its process or its time, with its signed note.
 
     Raises `NotFound` for an instance without a stream, `Unavailable` while lines wait to be
     indexed.
     """
+    instance_id = filters.instance
     rows = conn.execute(select(audit_stream).where(audit_stream.c.instance_id == instance_id)).all()
     if not rows:
         raise NotFound(f"instance {instance_id} has read nothing")
     for row in rows:
         if stream.get_indexed_seq(conn, row) < row.last_seq:
             raise Unavailable("the newest reads are being indexed; ask again in a moment")
-    filters = Filters(instance=instance_id, pid=pid)
     files: list[dict[str, Any]] = []
     after: tuple[str, str] | None = None
     while page := list_files(conn, filters, MAX_LIMIT, after):
@@ -46,9 +46,11 @@ def make_manifest(
         "v": 1,
         "instance": instance_id,
         "owner": rows[0].owner,
-        "pid": pid,
+        "pid": filters.pid,
+        "since_us": filters.since_us,
+        "until_us": filters.until_us,
         "made_us": at_us,
-        "streams": list_streams(conn, instance_id),
+        "streams": list_streams(conn, str(instance_id)),
         "checkpoint": newest,
         "files": files,
     }

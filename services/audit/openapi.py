@@ -131,7 +131,10 @@ def _describe_questions() -> Object:
         "/api/manifests/{instance_id}": {
             "parameters": [_parameter("instance_id", TEXT, "path")],
             "get": _question(
-                "What a run read, signed", {"pid": FILTERS["pid"]}, "manifest", "note"
+                "What a run read, signed",
+                {name: FILTERS[name] for name in ("pid", "since_us", "until_us")},
+                "manifest",
+                "note",
             ),
         },
         "/api/openapi.json": {

@@ -8,11 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from nightingale_hub.activity import describe_use
 from nightingale_hub.auth import ServiceHandler, parse_int
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
 from nightingale_hub.errors import NotAllowed, NotFound
-from nightingale_hub.instances import find_current, get
+from nightingale_hub.instances import find, find_current, get
 from nightingale_hub.offers import list_choices
 from nightingale_hub.services.console.caller import READ, STOP, Caller
 from nightingale_hub.services.console.charges import gather_charges, month_of, parse_month
@@ -58,15 +59,20 @@ class Status(Api):
     """The instance, its audit and the datasets."""
 
     async def get(self) -> None:
-        """Reply `{"instance", "audit", "datasets", "missing"}`; *missing* says who is silent."""
+        """Reply `{"instance", "use", "audit", "datasets", "missing"}`; *missing*: who is silent."""
         owner = self.person.name
         row = await self.find_instance()
         figures = await gather_figures(self.parts, owner, now_us())
         audit = None if row is None else await find_audit(self.parts, figures.missing, row)
         granted = await self.context.read(lambda conn: list_granted(conn, owner))
+        use = None
+        if row is not None and row.gone_us is None:
+            instance_id = row.id
+            use = await self.context.read(lambda conn: describe_use(conn, instance_id))
         self.reply(
             {
                 "instance": None if row is None else figures.summarize(row),
+                "use": use,
                 "month_micro_usd": figures.month_micro_usd,
                 "audit": audit,
                 "datasets": [
@@ -137,6 +143,36 @@ class Reads(Api):
         limit = min(parse_int(self, "limit", 100) or 100, 1000)
         owner = self.person.name
         self.reply(await self.parts.get("audit", "reads", owner=owner, limit=limit, **filters))
+
+
+class Files(Api):
+    """What was read, by file."""
+
+    async def get(self) -> None:
+        """Reply audit's page of the files that the owner read; `?dataset=&instance=&after_…=`."""
+        names = ("dataset", "instance", "after_dataset", "after_path")
+        given = {name: self.get_query_argument(name, "") or None for name in names}
+        owner, limit = self.person.name, min(parse_int(self, "limit", 1000) or 1000, 1000)
+        self.reply(await self.parts.get("audit", "files", owner=owner, limit=limit, **given))
+
+
+class Manifest(Api):
+    """What a run read, as the log signed it."""
+
+    async def get(self) -> None:
+        """Reply audit's manifest of `?instance=` (the server's last), `?pid=&since_us=&until_us=`.
+
+        Raises `NotFound` for another's, `Unavailable` while reads wait to be indexed.
+        """
+        asked = self.get_query_argument("instance", "")
+        if asked:
+            row = await self.context.read(lambda conn: find(conn, asked))
+        else:
+            row = await self.find_instance()
+        if row is None or row.owner != self.person.name:
+            raise NotFound("no such instance is yours")
+        numbers = {name: parse_int(self, name, None) for name in ("pid", "since_us", "until_us")}
+        self.reply(await self.parts.get("audit", f"manifests/{row.id}", **numbers))
 
 
 class Stop(Api):

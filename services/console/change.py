@@ -60,15 +60,17 @@ class Extend(Change):
     async def post(self) -> None:
         """Keep the instance for `?for_s=` seconds from now on; reply until when.
 
+        With `?lease=1`, for a program that asks again and again: no shorter, and nobody is told.
         Raises `BadInput` for a time that is none or longer than may be kept.
         """
         row = await self.get_running()
         for_s = parse_int(self, "for_s", None)
         if for_s is None:
             raise BadInput("say for how long: for_s=3600")
-        self.reply(
-            await self.parts.post("supervisor", f"instances/{row.id}/keep", {"for_s": for_s})
-        )
+        body: dict[str, Any] = {"for_s": for_s}
+        if self.get_query_argument("lease", "") == "1":
+            body["is_lease"] = True
+        self.reply(await self.parts.post("supervisor", f"instances/{row.id}/keep", body))
 
 
 def _complete(row: Row[Any], given: dict[str, Any]) -> dict[str, Any]:

@@ -62,6 +62,8 @@ API = [
     ("api/statement", api.Statement),
     ("api/sizes", api.Sizes),
     ("api/reads", api.Reads),
+    ("api/files", api.Files),
+    ("api/manifest", api.Manifest),
     ("api/stop", api.Stop),
     ("api/resize", change.Resize),
     ("api/extend", change.Extend),

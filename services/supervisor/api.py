@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from nightingale_hub.activity import keep, parse_report, take_report
+from nightingale_hub.activity import keep, lease, parse_report, take_report
 from nightingale_hub.auth import ServiceHandler
 from nightingale_hub.clock import US_PER_S, format_duration, now_us
 from nightingale_hub.errors import BadInput, NotAllowed, TooLarge
@@ -129,12 +129,13 @@ class KeepHandler(SupervisorHandler):
     """The console asks to keep an instance from being stopped as idle."""
 
     async def post(self, instance_id: str) -> None:
-        """Keep it for `{"for_s"}` seconds; reply until when.
+        """Keep it for `{"for_s"}` seconds, for a program when `"is_lease"`; reply until when.
 
         Raises `NotFound`, `BadInput` for a time that is none or too long.
         """
         await self.require_service("console")
-        for_s, most_s = self.small_body().get("for_s"), self.context.settings.keep_limit_s
+        body, most_s = self.small_body(), self.context.settings.keep_limit_s
+        for_s, hold = body.get("for_s"), lease if body.get("is_lease") is True else keep
         if type(for_s) is not int or not 60 <= for_s <= most_s:
             raise BadInput(
                 f"an instance can be kept for 1 minute to {format_duration(int(most_s))} at a time"
@@ -143,7 +144,7 @@ class KeepHandler(SupervisorHandler):
 
         def write(conn: Connection) -> int:
             get(conn, instance_id)
-            return keep(conn, instance_id, for_us, at_us)
+            return hold(conn, instance_id, for_us, at_us)
 
         self.reply({"keep_until_us": await self.context.write(write)})
 
