@@ -201,7 +201,8 @@ def test_stop_when_done_waits_for_that_very_process(console, home):
         done = run(home, "stop", "-y", "--when-done", str(waited.pid))
         assert done.stdout.startswith(f"stop once process {waited.pid} has ended; undo it: ")
         one = only_run(home)
-        assert one.process == find_identity(waited.pid).to_dict()
+        who = find_identity(waited.pid)
+        assert who is not None and one.process == who.to_dict()
         assert asked(console, "/stop") == []
     finally:
         waited.kill()

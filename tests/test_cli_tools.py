@@ -190,7 +190,7 @@ def test_an_interrupt_stops_nothing(here):
 
 
 def test_a_function_tells_of_its_error_and_raises_it(here):
-    @nightingale.notify_on_error
+    @training.notify_on_error
     def train(epochs: int) -> None:
         raise ValueError(f"no epoch {epochs}")
 
@@ -226,7 +226,7 @@ def install(monkeypatch, name, **values):
 def test_a_keras_callback_holds_tells_and_stops(here, monkeypatch):
     install(monkeypatch, "keras", callbacks=types.SimpleNamespace(Callback=Base))
     callback = nightingale.keras_callback(then="stop")
-    assert isinstance(callback, Base)
+    assert Base in type(callback).__mro__
     callback.on_train_begin()
     assert asked(here, "/stop") == []
     callback.on_train_end()
