@@ -8,6 +8,12 @@ DECIMALS = {
 }  # fmt: skip
 
 
+def divide(amount: int, by: int) -> int:
+    """Return *amount* / *by*, rounded half to even; *by* is positive."""
+    whole, rest = divmod(amount, by)
+    return whole + int(2 * rest > by or (2 * rest == by and whole % 2 == 1))
+
+
 def format_usd(micro_usd: int) -> str:
     """Return *micro_usd* exactly, with at least two decimals: `$0.51`, `$0.000228`."""
     sign = "-" if micro_usd < 0 else ""

@@ -10,7 +10,6 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from nightingale_hub.errors import BadInput, NoOffer
-from nightingale_hub.money import format_rate
 from nightingale_hub.tables.billing import price
 
 VCPUS = {"S": 1, "M": 2, "L": 4, "XL": 8}
@@ -60,13 +59,6 @@ class Choice:
         """The price book's name for it."""
         return f"{self.resource}.{self.letter}"
 
-    @property
-    def rate(self) -> str:
-        """The price as a person reads it, or why there is none."""
-        if self.nano_usd_per_hour is None:
-            return "no price"
-        return format_rate(self.nano_usd_per_hour)
-
 
 def parse_size(values: dict[str, object]) -> Size:
     """Return the size that *values* name; raises `BadInput` for any other key or letter."""
@@ -91,7 +83,7 @@ def list_skus(size: Size) -> list[str]:
 
 def list_choices(conn: Connection, cloud: str, region: str, at_us: int) -> list[Choice]:
     """Return every size of every resource with its price at *at_us* and whether it can be had."""
-    prices = _list_prices(conn, cloud, region, at_us)
+    prices = list_prices(conn, cloud, region, "USD", at_us)
     choices = []
     for resource, letters in LETTERS.items():
         for letter in letters:
@@ -133,17 +125,19 @@ def describe_offer(offer: Offer) -> dict[str, Any]:
         "size": str(offer.size),
         **asdict(offer.size),
         "instance_type": offer.instance_type,
-        "nano_usd_per_hour": offer.nano_usd_per_hour,
     }
 
 
-def _list_prices(conn: Connection, cloud: str, region: str, at_us: int) -> dict[str, int]:
+def list_prices(
+    conn: Connection, cloud: str, region: str, currency: str, at_us: int
+) -> dict[str, int]:
+    """Return the list price of each SKU at *at_us*, in nano-units of *currency* per hour."""
     rows = conn.execute(
         select(price.c.sku, price.c.nano_per_hour)
         .where(
             price.c.cloud == cloud,
             price.c.region == region,
-            price.c.currency == "USD",
+            price.c.currency == currency,
             price.c.effective_us <= at_us,
         )
         .order_by(price.c.effective_us)

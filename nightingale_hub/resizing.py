@@ -38,11 +38,6 @@ class Plan:
     now: Offer
     then: Offer
 
-    @property
-    def more_nano_usd_per_hour(self) -> int:
-        """What an hour costs more; negative for less."""
-        return self.then.nano_usd_per_hour - self.now.nano_usd_per_hour
-
 
 def plan_resize(conn: Connection, row: Row[Any], size: Size, quota: Quota, at_us: int) -> Plan:
     """Return what giving the instance *row* the *size* will do.

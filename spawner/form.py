@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from nightingale_hub.money import format_rate
 from nightingale_hub.offers import LETTERS, Choice, Size
+from nightingale_hub.terms import Tariff
 
 TITLES = {"cpu": "CPU", "gpu": "GPU", "disk": "Disk"}
 
@@ -34,24 +35,31 @@ class Group:
     checked: str
 
 
-def render_form(choices: Sequence[Choice], size: Size, datasets: Sequence[Row[Any]]) -> str:
-    """Return the form's HTML, with *size* chosen as far as it can be had."""
+def render_form(
+    choices: Sequence[Choice], size: Size, datasets: Sequence[Row[Any]], tariff: Tariff
+) -> str:
+    """Return the form's HTML in the payer's own prices, with *size* chosen where it can be had."""
     groups = [_group(resource, choices, size) for resource in LETTERS]
-    total = sum(
-        each.nano_usd_per_hour or 0
-        for group in groups
-        for each in group.choices
-        if each.letter == group.checked
-    )
-    can_start = all(group.checked for group in groups)
+    chosen = {group.resource: group.checked for group in groups}
+    can_start = all(chosen.values())
+    total = tariff.rate(Size(**chosen)) if can_start else None
     return _templates.get_template("form.html").render(
-        groups=groups, datasets=datasets, total=format_rate(total), can_start=can_start
+        groups=groups,
+        datasets=datasets,
+        tariff=tariff,
+        rates={each.sku: _format(tariff.rate_sku(each.sku), tariff.currency) for each in choices},
+        total=_format(total, tariff.currency),
+        can_start=can_start,
     )
 
 
 def render_failure(message: str) -> str:
     """Return what stands in the form's place when nothing can be chosen, and why."""
     return _templates.get_template("failure.html").render(message=message)
+
+
+def _format(nano: int | None, currency: str) -> str:
+    return f"no price in {currency}" if nano is None else format_rate(nano, currency)
 
 
 def _group(resource: str, choices: Sequence[Choice], size: Size) -> Group:

@@ -17,7 +17,7 @@ from traitlets import Dict, Float, Integer, Unicode, default
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
-from nightingale_hub.errors import BadInput, NightingaleError, Unavailable
+from nightingale_hub.errors import BadInput, NightingaleError, NotFound, Unavailable
 from nightingale_hub.instances import SERVES, list_progress
 from nightingale_hub.offers import find_offer, list_choices
 from nightingale_hub.probe import probe
@@ -28,6 +28,7 @@ from nightingale_hub.spawner.progress import ENDS, Bar
 from nightingale_hub.spawner.record import Record
 from nightingale_hub.spawner.refusal import LaunchRefused
 from nightingale_hub.spawner.server import Server
+from nightingale_hub.terms import find_tariff
 
 PROGRESS_PAUSE_S = 0.15
 RECONNECT_PAUSE_S = 0.5
@@ -100,15 +101,16 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
         cloud, region = server.settings.cloud, server.settings.region
         size = find_last_size(self.orm_spawner.user_options or {})
         try:
-            choices, datasets = await server.record.read(
+            choices, datasets, tariff = await server.record.read(
                 lambda conn: (
                     list_choices(conn, cloud, region, at_us),
                     list_granted(conn, server.owner),
+                    find_tariff(conn, server.owner, cloud, region, at_us),
                 )
             )
-        except Unavailable as error:
+        except (Unavailable, NotFound) as error:
             return render_failure(str(error))
-        return render_form(choices, size, datasets)
+        return render_form(choices, size, datasets, tariff)
 
     def parse_options_form(self, form: dict[str, list[Any]]) -> dict[str, str]:
         """Return the user options of a submitted form; raises `LaunchRefused`."""

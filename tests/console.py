@@ -103,15 +103,15 @@ class Console:
         entry = {
             "instance_id": instance_id,
             "seconds": seconds,
-            "amount_micro_usd": amount,
-            "nano_usd_per_hour": RATE,
+            "amount_micro": amount,
+            "nano_per_hour": RATE,
             "state": "running",
         }
         self.parts["billing"].answers["cost"] = {
             "currency": "USD",
             "month": "2026-11",
-            "posted_micro_usd": 2_000_000,
-            "running_micro_usd": amount,
+            "posted_micro": 2_000_000,
+            "running_micro": amount,
             "instances": [entry],
         }
 
@@ -165,16 +165,16 @@ def answer_by_default(console: Console) -> None:
         "cost": {
             "currency": "USD",
             "month": "2026-11",
-            "posted_micro_usd": 0,
-            "running_micro_usd": 0,
+            "posted_micro": 0,
+            "running_micro": 0,
             "instances": [],
         },
         "statement": lambda query, _: {
             **query,
             "currency": "USD",
             "lines": [],
-            "total_micro_usd": 0,
-            "running_micro_usd": 0,
+            "total_micro": 0,
+            "running_micro": 0,
             "pending": 0,
         },
     }

@@ -32,7 +32,7 @@ from nightingale_hub.services.billing.ledger import (
     list_unbalanced,
     list_wrong_balances,
 )
-from nightingale_hub.services.billing.plans import Plan, publish_plan
+from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.services.billing.prices import COLUMNS
 from nightingale_hub.services.metering.meter import Meter
 from nightingale_hub.services.metering.rules import Beat
@@ -42,6 +42,7 @@ from nightingale_hub.tables.billing import entry, line_item, price
 from nightingale_hub.tables.customers import customer, customer_plan, payer
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import segment
+from nightingale_hub.terms import Plan
 from nightingale_hub.usage import note_fault, note_stop
 from tests.record import S
 

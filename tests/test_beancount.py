@@ -6,10 +6,11 @@ from sqlalchemy import insert, select
 
 from nightingale_hub.services.billing.export import export_journal
 from nightingale_hub.services.billing.ledger import fold_balances, reverse
-from nightingale_hub.services.billing.plans import Plan, publish_plan
+from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.services.billing.posting import list_uncredited, post_credit
 from nightingale_hub.tables.billing import entry
 from nightingale_hub.tables.customers import customer, customer_plan
+from nightingale_hub.terms import Plan
 from nightingale_hub.usage import note_fault
 from tests.record import S
 from tests.usage import add_usage, parse_time, post_all

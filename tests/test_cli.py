@@ -140,9 +140,19 @@ def test_json_has_the_same_keys_with_and_without_an_instance(console, alice):
     assert (
         set(here)
         == set(nothing)
-        == {"instance", "use", "month_micro_usd", "audit", "datasets", "missing", "local", "runs"}
+        == {
+            "instance",
+            "use",
+            "month_micro",
+            "currency",
+            "audit",
+            "datasets",
+            "missing",
+            "local",
+            "runs",
+        }
     )
-    assert here["instance"]["amount_micro_usd"] == 1139
+    assert here["instance"]["amount_micro"] == 1139
     assert nothing["instance"] is None
     assert "none runs" in run(nobody, "status").stdout
 
@@ -164,8 +174,8 @@ def test_cost_adds_up_what_is_posted_and_what_runs(console, alice):
         "start_us": now_us() - 2_000_000_000,
         "end_us": now_us() - 1_000_000_000,
         "seconds": 1000,
-        "nano_usd_per_hour": 41_000_000,
-        "amount_micro_usd": 11_389,
+        "nano_per_hour": 41_000_000,
+        "amount_micro": 11_389,
     }
     console.parts["billing"].answers["statement"] = {"lines": [line]}
     done = run(alice, "cost", "--since", "1h")
@@ -173,10 +183,10 @@ def test_cost_adds_up_what_is_posted_and_what_runs(console, alice):
     assert re.search(r"^Running +\$0.001139$", done.stdout, re.M)
     assert done.stdout.splitlines()[-1] == "Total    $0.012528"
     cost = json.loads(run(alice, "cost", "--since", "1h", "--json").stdout)
-    assert cost["total_micro_usd"] == sum(each["amount_micro_usd"] for each in cost["lines"])
+    assert cost["total_micro"] == sum(each["amount_micro"] for each in cost["lines"])
     # The line ended before the last ten minutes began.
     recent = json.loads(run(alice, "cost", "--since", "10m", "--json").stdout)
-    assert recent["posted_micro_usd"] == 0
+    assert recent["posted_micro"] == 0
 
 
 def test_cost_without_billing_is_an_error_never_a_part_of_the_sum(console, alice):
@@ -439,7 +449,7 @@ def test_an_answer_of_another_version_names_what_it_lacks(false_console):
     false_console.answers["status"] = {"instance": None}
     done = run(at(false_console), "status")
     assert done.returncode == 6
-    assert "lacks month_micro_usd, audit, datasets, missing" in done.stderr
+    assert "lacks month_micro, audit, datasets, missing" in done.stderr
 
 
 def test_a_redirect_does_not_carry_the_token_elsewhere(console, false_console):

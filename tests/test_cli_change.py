@@ -15,9 +15,10 @@ from tests.test_cli import alice, environment, run
 __all__ = ["alice"]  # a fixture
 
 PLAN = {
-    "now": {"size": "cpu S, gpu none, disk S", "nano_usd_per_hour": 41_000_000},
-    "then": {"size": "cpu M, gpu none, disk S", "nano_usd_per_hour": 82_000_000},
-    "more_nano_usd_per_hour": 41_000_000,
+    "now": {"size": "cpu S, gpu none, disk S", "nano_per_hour": 41_000_000},
+    "then": {"size": "cpu M, gpu none, disk S", "nano_per_hour": 82_000_000},
+    "more_nano_per_hour": 41_000_000,
+    "currency": "USD",
 }
 
 

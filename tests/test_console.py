@@ -258,12 +258,13 @@ def test_a_statement_shows_each_line_its_total_and_the_months_beside_it(console,
                 "start_us": 1_767_312_000_000_000,
                 "end_us": 1_767_315_600_000_000,
                 "seconds": 3600,
-                "nano_usd_per_hour": 41_000_000,
-                "amount_micro_usd": 41_000,
+                "nano_per_hour": 41_000_000,
+                "amount_micro": 41_000,
             }
         ],
-        "total_micro_usd": 41_000,
-        "running_micro_usd": 7,
+        "currency": "USD",
+        "total_micro": 41_000,
+        "running_micro": 7,
         "pending": 1,
     }
     page = alice.get("statement", params={"month": "2026-01"})
@@ -274,7 +275,7 @@ def test_a_statement_shows_each_line_its_total_and_the_months_beside_it(console,
     reply = alice.get("statement.csv", params={"month": "2026-01"})
     assert reply.headers["Content-Type"] == "text/csv; charset=utf-8"
     (row,) = csv.DictReader(io.StringIO(reply.text))
-    assert (row["amount"], row["amount_micro_usd"], row["seconds"]) == ("$0.041", "41000", "3600")
+    assert (row["amount"], row["amount_micro"], row["seconds"]) == ("$0.041", "41000", "3600")
     assert row["server"] == "'=cmd()"
 
 

@@ -67,13 +67,13 @@ def fill(console: Console) -> None:
         "start_us": 1_795_470_000_000_000,
         "end_us": 1_795_473_600_000_000,
         "seconds": 3600,
-        "nano_usd_per_hour": 41_000_000,
-        "amount_micro_usd": 41_000,
+        "nano_per_hour": 41_000_000,
+        "amount_micro": 41_000,
     }
     console.parts["billing"].answers["statement"] = {
-        "lines": [line, {**line, "seconds": 11, "amount_micro_usd": 125}],
-        "total_micro_usd": 41_125,
-        "running_micro_usd": 1139,
+        "lines": [line, {**line, "seconds": 11, "amount_micro": 125}],
+        "total_micro": 41_125,
+        "running_micro": 1139,
         "pending": 1,
     }
 
@@ -148,13 +148,13 @@ def test_the_figures_stay_fresh_and_focus_stays_where_it_is(console, alice, faul
     alice.get_by_role("link", name="Stop…").first.focus()
     focused = alice.evaluate("document.activeElement.id")
     cost = console.parts["billing"].answers["cost"]
-    cost["instances"][0]["amount_micro_usd"] = 7777
+    cost["instances"][0]["amount_micro"] = 7777
     try:
         expect(alice.get_by_text("$0.007777", exact=True)).to_be_visible(timeout=6000)
         assert focused.startswith("stop-")
         assert alice.evaluate("document.activeElement.id") == focused
     finally:
-        cost["instances"][0]["amount_micro_usd"] = 1139
+        cost["instances"][0]["amount_micro"] = 1139
     assert faults == []
 
 

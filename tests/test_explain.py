@@ -7,10 +7,11 @@ from nightingale_hub.errors import NotFound
 from nightingale_hub.services.billing.desk.verbs import serve
 from nightingale_hub.services.billing.desk.visit import Visit
 from nightingale_hub.services.billing.explain import explain_line, list_changed
-from nightingale_hub.services.billing.plans import Plan, publish_plan
+from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.services.billing.posting import list_uncredited, post_credit
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.customers import customer, customer_plan
+from nightingale_hub.terms import Plan
 from nightingale_hub.usage import note_fault
 from tests.record import S
 from tests.usage import add_usage, parse_time, post_all

@@ -88,5 +88,5 @@ def test_every_size_is_listed_with_what_it_gives_and_costs(conn):
     listed = [(each.resource, each.letter) for each in choices]
     assert listed == [(r, letter) for r, letters in LETTERS.items() for letter in letters]
     by_sku = {each.sku: each for each in choices}
-    assert (by_sku["cpu.M"].gives, by_sku["cpu.M"].rate) == ("2 CPUs", "$0.02/h")
-    assert (by_sku["disk.S"].gives, by_sku["disk.S"].rate) == ("10 GiB home", "$0.0005/h")
+    assert (by_sku["cpu.M"].gives, by_sku["cpu.M"].nano_usd_per_hour) == ("2 CPUs", 20_000_000)
+    assert (by_sku["disk.S"].gives, by_sku["disk.S"].nano_usd_per_hour) == ("10 GiB home", 500_000)

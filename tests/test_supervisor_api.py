@@ -53,8 +53,8 @@ async def test_a_plan_says_what_it_costs_and_changes_nothing(client, database, k
     answer = await client.get(f"instances/{key}/resize", cpu="M", gpu="none", disk="S")
     plan = answer.json()
     assert (plan["now"]["cpu"], plan["then"]["cpu"]) == ("S", "M")
-    more = plan["then"]["nano_usd_per_hour"] - plan["now"]["nano_usd_per_hour"]
-    assert plan["more_nano_usd_per_hour"] == more
+    more = plan["then"]["nano_per_hour"] - plan["now"]["nano_per_hour"]
+    assert (plan["more_nano_per_hour"], plan["currency"]) == (more, "USD")
     assert list_resizes(database) == []
 
 

@@ -14,7 +14,7 @@ from nightingale_hub.money import format_usd
 from nightingale_hub.services.billing.burning import burn_grants
 from nightingale_hub.services.billing.grants import NewGrant, give
 from nightingale_hub.services.billing.ledger import fold_balances
-from nightingale_hub.services.billing.plans import Plan, publish_plan
+from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.services.billing.posting import (
     list_uncredited,
     list_unrated,
@@ -28,6 +28,7 @@ from nightingale_hub.services.metering.segments import store
 from nightingale_hub.tables.billing import price
 from nightingale_hub.tables.customers import customer, customer_plan
 from nightingale_hub.tables.supervision import shape
+from nightingale_hub.terms import Plan
 from nightingale_hub.usage import begin_holding, end_holding, note_fault, note_stop
 from tests.record import add_instance, change
 from tests.usage import parse_time
@@ -162,10 +163,10 @@ class Told:
             head, *lines = each.strip().splitlines()
             made = make_statement(self.conn, "alice", head.strip(), 10**15)
             found = [
-                f"{line['kind']} {line['seconds']} s {format_usd(line['amount_micro_usd'])}"
+                f"{line['kind']} {line['seconds']} s {format_usd(line['amount_micro'])}"
                 for line in made["lines"]
             ]
-            found.append(f"total {format_usd(made['total_micro_usd'])}")
+            found.append(f"total {format_usd(made['total_micro'])}")
             accounts = fold_balances(self.conn)
             asked = [" ".join(line.split()) for line in lines if line.strip()]
             for line in asked[len(found) :]:

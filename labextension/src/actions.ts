@@ -6,7 +6,7 @@ import { Widget } from '@lumino/widgets';
 
 import { ask, Instance, Plan, Resize, Size } from './api';
 import { Model } from './model';
-import { formatRate, formatUsd } from './text';
+import { formatMoney, formatRate } from './text';
 
 const RESOURCES = ['cpu', 'gpu', 'disk'] as const;
 const LOOK_PAUSE_MS = 1000;
@@ -15,7 +15,7 @@ const HOUR_S = 3600;
 
 /** Ask, then stop; resolves to whether the stop was accepted. */
 export async function stop(model: Model, one: Instance): Promise<boolean> {
-  const cost = one.amount_micro_usd === null ? 'unknown' : formatUsd(one.amount_micro_usd);
+  const cost = one.amount_micro === null ? 'unknown' : formatMoney(one.amount_micro, one.currency);
   const answer = await showDialog({
     title: `Stop ${one.id}?`,
     body:
@@ -43,8 +43,8 @@ export async function extend(model: Model): Promise<void> {
 /** Let a size be chosen with its price, ask, resize, and tell how it ended. */
 export async function resize(model: Model): Promise<void> {
   await attempt('Nothing was changed', async () => {
-    const { sizes } = await ask<{ sizes: Size[] }>(model.settings, 'GET', 'sizes');
-    const chooser = new Chooser(model, sizes);
+    const had = await ask<{ sizes: Size[]; currency: string }>(model.settings, 'GET', 'sizes');
+    const chooser = new Chooser(model, had.sizes, had.currency);
     const answer = await showDialog({
       title: 'Another size',
       body: chooser,
@@ -80,7 +80,8 @@ class Chooser extends Widget {
 
   constructor(
     private readonly model: Model,
-    sizes: Size[]
+    sizes: Size[],
+    currency: string
   ) {
     super();
     this.addClass('jp-nightingale-Chooser');
@@ -88,7 +89,7 @@ class Chooser extends Widget {
       const label = document.createElement('label');
       const list = document.createElement('select');
       for (const each of sizes.filter(size => size.resource === resource)) {
-        list.add(buildOption(each));
+        list.add(buildOption(each, currency));
       }
       list.addEventListener('change', () => void this.plan());
       label.append(resource, list);
@@ -119,10 +120,11 @@ class Chooser extends Widget {
     if (query) {
       try {
         const { plan } = await ask<{ plan: Plan }>(this.model.settings, 'GET', `resize?${query}`);
-        const [now, then] = [plan.now.nano_usd_per_hour, plan.then.nano_usd_per_hour];
-        const difference = `${then < now ? 'less' : 'more'} by ${formatRate(Math.abs(then - now))}`;
+        const more = plan.more_nano_per_hour;
+        const apart = formatRate(Math.abs(more), plan.currency);
+        const difference = `${more < 0 ? 'less' : 'more'} by ${apart}`;
         said =
-          `${formatRate(then)}, ${difference}. Files stay; programs that run may be interrupted. ` +
+          `${formatRate(plan.then.nano_per_hour, plan.currency)}, ${difference}. Files stay; programs that run may be interrupted. ` +
           'If the new size cannot be had, the old one is kept.';
       } catch (reason) {
         said = String((reason as Error).message);
@@ -134,8 +136,9 @@ class Chooser extends Widget {
   }
 }
 
-function buildOption(size: Size): HTMLOptionElement {
-  const rate = size.nano_usd_per_hour === null ? 'no price' : formatRate(size.nano_usd_per_hour);
+function buildOption(size: Size, currency: string): HTMLOptionElement {
+  const nano = size.nano_per_hour;
+  const rate = nano === null ? 'no price' : formatRate(nano, currency);
   const note = size.refusal ? `: ${size.refusal}` : '';
   const option = new Option(`${size.size}: ${size.gives}, ${rate}${note}`, size.size);
   option.disabled = size.refusal !== '';

@@ -13,9 +13,10 @@ export interface Instance {
   gpu: string;
   state: string;
   reason: string;
-  nano_usd_per_hour: number;
+  nano_per_hour: number | null;
+  currency: string | null;
   seconds: number | null;
-  amount_micro_usd: number | null;
+  amount_micro: number | null;
   is_healthy: boolean | null;
 }
 
@@ -30,13 +31,19 @@ export interface Offer {
   cpu: string;
   gpu: string;
   disk: string;
-  nano_usd_per_hour: number;
+}
+
+/** What another size would do and cost whoever pays. */
+export interface Price extends Offer {
+  nano_per_hour: number;
 }
 
 /** A resize, as the console plans it. */
 export interface Plan {
-  now: Offer;
-  then: Offer;
+  now: Price;
+  then: Price;
+  more_nano_per_hour: number;
+  currency: string;
 }
 
 /** The last resize of an instance. */
@@ -52,7 +59,7 @@ export interface Size {
   resource: 'cpu' | 'gpu' | 'disk';
   size: string;
   gives: string;
-  nano_usd_per_hour: number | null;
+  nano_per_hour: number | null;
   refusal: string;
   is_current: boolean;
 }
@@ -68,7 +75,8 @@ export interface Notice {
 /** What the side panel and the status bar show. */
 export interface Status {
   instance: Instance | null;
-  month_micro_usd: number | null;
+  month_micro: number | null;
+  currency: string | null;
   audit: { files: number; reads: number; bytes: number; received_seq: number } | null;
   datasets: Dataset[];
   missing: string[];

@@ -3,7 +3,7 @@
 import { Widget } from '@lumino/widgets';
 
 import { Model } from './model';
-import { formatClock, formatDuration, formatRate, formatShortUsd } from './text';
+import { formatClock, formatDuration, formatRate, formatShort } from './text';
 
 export class Bar extends Widget {
   private readonly button = document.createElement('button');
@@ -47,8 +47,10 @@ export function describe(model: Model): string {
   if (one.seconds !== null) {
     parts.push(formatDuration(one.seconds));
   }
-  parts.push(one.amount_micro_usd === null ? 'cost unknown' : formatShortUsd(one.amount_micro_usd));
-  parts.push(formatRate(one.nano_usd_per_hour));
+  parts.push(one.amount_micro === null ? 'cost unknown' : formatShort(one.amount_micro, one.currency));
+  if (one.nano_per_hour !== null) {
+    parts.push(formatRate(one.nano_per_hour, one.currency));
+  }
   if (model.isOld) {
     parts.push(`as of ${formatClock(model.heardMs)}`);
   }

@@ -6,7 +6,7 @@ import { Widget } from '@lumino/widgets';
 import { extend, resize, stop } from './actions';
 import { Instance, Status } from './api';
 import { Model } from './model';
-import { formatClock, formatDuration, formatRate, formatUsd } from './text';
+import { formatClock, formatDuration, formatMoney, formatRate } from './text';
 
 type Facts = [label: string, value: string][];
 
@@ -108,13 +108,14 @@ function costFacts(status: Status): Facts {
   const unknown = 'unknown for now';
   const facts: Facts = [];
   if (one) {
-    facts.push(['Rate', formatRate(one.nano_usd_per_hour)]);
+    const rate = one.nano_per_hour;
+    facts.push(['Rate', rate === null ? unknown : formatRate(rate, one.currency)]);
     facts.push(['Time', one.seconds === null ? unknown : formatDuration(one.seconds)]);
-    const cost = one.amount_micro_usd;
-    facts.push(['So far', cost === null ? unknown : formatUsd(cost)]);
+    const cost = one.amount_micro;
+    facts.push(['So far', cost === null ? unknown : formatMoney(cost, one.currency)]);
   }
-  const month = status.month_micro_usd;
-  facts.push(['This month', month === null ? unknown : formatUsd(month)]);
+  const month = status.month_micro;
+  facts.push(['This month', month === null ? unknown : formatMoney(month, status.currency)]);
   return facts;
 }
 

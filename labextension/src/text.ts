@@ -1,24 +1,24 @@
 // Amounts, rates and times as the pages and the command line write them. Amounts stay integers:
-// micro-USD and nano-USD are far below 2^53, where a number would lose its unit.
+// micro-units and nano-units are far below 2^53, where a number would lose its unit.
 
-/** Return micro-USD exactly, with at least two decimals: `$0.51`, `$0.000228`. */
-export function formatUsd(micro: number): string {
-  return money(micro, 6);
+/** Return micro-units exactly, with at least two decimals: `$0.51`, `0.000228 EUR`. */
+export function formatMoney(micro: number, currency: string | null): string {
+  return name(money(micro, 6), currency);
 }
 
-/** Return micro-USD as a bar has room for: to the cent, and `<$0.01` for less. */
-export function formatShortUsd(micro: number): string {
+/** Return micro-units as a bar has room for: to the cent, and `<$0.01` for less. */
+export function formatShort(micro: number, currency: string | null): string {
   const sign = micro < 0 ? '-' : '';
   const cents = Math.floor(Math.abs(micro) / 10_000);
   if (cents === 0 && micro !== 0) {
-    return `${sign}<$0.01`;
+    return `${sign}<${name('0.01', currency)}`;
   }
-  return `${sign}$${group(Math.floor(cents / 100))}.${String(cents % 100).padStart(2, '0')}`;
+  return sign + name(`${group(Math.floor(cents / 100))}.${String(cents % 100).padStart(2, '0')}`, currency);
 }
 
-/** Return nano-USD per hour exactly: `$0.041/h`. */
-export function formatRate(nano: number): string {
-  return `${money(nano, 9)}/h`;
+/** Return nano-units per hour exactly: `$0.041/h`, `0.041 EUR/h`. */
+export function formatRate(nano: number, currency: string | null): string {
+  return `${name(money(nano, 9), currency)}/h`;
 }
 
 /** Return whole seconds as a person reads them: `9 s`, `4 min 10 s`, `1 h 13 min`. */
@@ -43,7 +43,14 @@ function money(units: number, decimals: number): string {
   const scale = 10 ** decimals;
   const whole = Math.floor(Math.abs(units) / scale);
   const rest = String(Math.abs(units) % scale).padStart(decimals, '0');
-  return `${sign}$${group(whole)}.${rest.replace(/0+$/, '').padEnd(2, '0')}`;
+  return `${sign}${group(whole)}.${rest.replace(/0+$/, '').padEnd(2, '0')}`;
+}
+
+function name(amount: string, currency: string | null): string {
+  if (currency !== 'USD') {
+    return `${amount} ${currency ?? ''}`.trim();
+  }
+  return amount.startsWith('-') ? `-$${amount.slice(1)}` : `$${amount}`;
 }
 
 function group(whole: number): string {

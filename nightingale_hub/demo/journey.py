@@ -97,7 +97,7 @@ class Journey:
             tag = _find(
                 rf'(<input[^>]*name="{resource}"[^>]*value="{letter}"[^>]*>)', page, resource
             )
-            total += int(_find(r'data-nano-usd-per-hour="(\d+)"', tag, f"{resource}'s price"))
+            total += int(_find(r'data-nano="(\d+)"', tag, f"{resource}'s price"))
         return total
 
     def _start(self) -> None:
@@ -215,9 +215,9 @@ class Journey:
             (stopped_us - asked_us) // 1_000_000 + 1,
         )
         self._receipt.seconds = line["seconds"]
-        self._receipt.nano_usd_per_hour = line["nano_usd_per_hour"]
-        self._receipt.amount_micro_usd = line["amount_micro_usd"]
-        check("the rate is the one that the spawn page showed", line["nano_usd_per_hour"], price)
+        self._receipt.nano_usd_per_hour = line["nano_per_hour"]
+        self._receipt.amount_micro_usd = line["amount_micro"]
+        check("the rate is the one that the spawn page showed", line["nano_per_hour"], price)
         check("the seconds fit this clock", least <= line["seconds"] <= most, True)
         span_us = line["end_us"] - line["start_us"]
         check("the seconds are those from ready to stop", line["seconds"], -(-span_us // 1_000_000))
@@ -225,11 +225,11 @@ class Journey:
         exact = line["seconds"] * price
         check(
             "the amount is seconds times rate",
-            abs(exact - line["amount_micro_usd"] * 3_600_000) * 2 <= 3_600_000,
+            abs(exact - line["amount_micro"] * 3_600_000) * 2 <= 3_600_000,
             True,
         )
-        total = sum(each["amount_micro_usd"] for each in statement["lines"])
-        check("the lines add up to the total", statement["total_micro_usd"], total)
+        total = sum(each["amount_micro"] for each in statement["lines"])
+        check("the lines add up to the total", statement["total_micro"], total)
 
     def _xsrf(self) -> str:
         self._http.get("/hub/token")  # a login's new session has a token of its own

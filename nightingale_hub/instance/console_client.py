@@ -29,9 +29,9 @@ TOKEN_NAME = "JUPYTERHUB_API_TOKEN"  # noqa: S105 - a variable's name
 ANSWER_LIMIT = 32 << 20
 # What is read of each answer; an older or newer hub may lack some of it.
 KEYS = {
-    "status": ("instance", "month_micro_usd", "audit", "datasets", "missing"),
-    "cost": ("since_us", "lines", "posted_micro_usd", "running_micro_usd", "total_micro_usd"),
-    "sizes": ("cloud", "region", "sizes"),
+    "status": ("instance", "month_micro", "audit", "datasets", "missing"),
+    "cost": ("currency", "since_us", "lines", "posted_micro", "running_micro", "total_micro"),
+    "sizes": ("cloud", "region", "currency", "sizes"),
     "stop": ("accepted", "instance", "missing"),
     "resize": ("plan",),
     "extend": ("keep_until_us",),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nightingale_hub.clock import format_duration, format_time
-from nightingale_hub.money import format_rate, format_usd
+from nightingale_hub.money import format_money, format_rate
 from nightingale_hub.text import visible
 
 NONE = "-"
@@ -37,7 +37,7 @@ def format_status(
     if one is None:
         facts.append(("Instance", "none runs for this server"))
     else:
-        facts += _list_instance_facts(one, status["month_micro_usd"])
+        facts += _list_instance_facts(one, status["month_micro"])
     if status["audit"] is not None:
         facts.append(("Audit", _format_audit(status["audit"])))
     facts += _list_dataset_facts(status["datasets"], local)
@@ -61,21 +61,22 @@ def format_facts(facts: Iterable[tuple[str, str]]) -> str:
 
 def format_cost(cost: dict[str, Any]) -> str:
     """Return every line, then the sums, the total last."""
+    currency = cost["currency"]
     rows = [
         (
             line["instance_id"],
             _format_time(line["start_us"]),
             _format_count(line["seconds"]),
-            format_rate(line["nano_usd_per_hour"]),
-            format_usd(line["amount_micro_usd"]),
+            format_rate(line["nano_per_hour"], currency),
+            format_money(line["amount_micro"], currency),
             line["state"],
         )
         for line in cost["lines"]
     ]
     sums = [
-        ("Posted", format_usd(cost["posted_micro_usd"])),
-        ("Running", format_usd(cost["running_micro_usd"])),
-        ("Total", format_usd(cost["total_micro_usd"])),
+        ("Posted", format_money(cost["posted_micro"], currency)),
+        ("Running", format_money(cost["running_micro"], currency)),
+        ("Total", format_money(cost["total_micro"], currency)),
     ]
     width = max(len(amount) for _, amount in sums)
     header = ("INSTANCE", "START", "SECONDS", "RATE", "AMOUNT", "STATE")
@@ -92,8 +93,8 @@ def format_sizes(sizes: dict[str, Any]) -> str:
     """Return what each size gives and costs, which one is yours, and why one can't be had."""
     rows = []
     for each in sizes["sizes"]:
-        nano = each["nano_usd_per_hour"]
-        rate = NONE if nano is None else format_rate(nano)
+        nano = each["nano_per_hour"]
+        rate = NONE if nano is None else format_rate(nano, sizes["currency"])
         note = "yours" if each["is_current"] else each["refusal"]
         rows.append((each["resource"], each["size"], each["gives"], rate, note))
     table = format_table(("RESOURCE", "SIZE", "GIVES", "RATE", "NOTE"), rows, "RATE")
@@ -129,17 +130,21 @@ def format_stop_plan(one: dict[str, Any]) -> str:
 
 def format_resize_plan(plan: dict[str, Any]) -> str:
     """Return what a resize will do, and what it costs."""
-    more = plan["more_nano_usd_per_hour"]
-    change = f"{format_rate(abs(more))} {'more' if more > 0 else 'less'}" if more else "the same"
+    more, currency = plan["more_nano_per_hour"], plan["currency"]
+    apart = f"{format_rate(abs(more), currency)} {'more' if more > 0 else 'less'}"
     return format_facts(
         [
-            ("From", f"{plan['now']['size']} at {format_rate(plan['now']['nano_usd_per_hour'])}"),
-            ("To", f"{plan['then']['size']} at {format_rate(plan['then']['nano_usd_per_hour'])}"),
-            ("Price", change),
+            ("From", _format_offer(plan["now"], currency)),
+            ("To", _format_offer(plan["then"], currency)),
+            ("Price", apart if more else "the same"),
             ("A resize", "keeps the files in your home directory, and the old size if it fails"),
             ("", "may restart the server where the cloud cannot do without: save your work"),
         ]
     )
+
+
+def _format_offer(offer: dict[str, Any], currency: str) -> str:
+    return f"{offer['size']} at {format_rate(offer['nano_per_hour'], currency)}"
 
 
 def format_final_cost(one: dict[str, Any]) -> str:
@@ -158,11 +163,11 @@ def _list_instance_facts(one: dict[str, Any], month: int | None) -> list[tuple[s
     if one["reason"]:
         facts.append(("Why it stops", one["reason"]))
     facts += [
-        ("Rate", format_rate(one["nano_usd_per_hour"])),
+        ("Rate", _format_rate(one)),
         ("Cost so far", _format_amount(one)),
     ]
     if month is not None:
-        facts.append(("This month", format_usd(month)))
+        facts.append(("This month", format_money(month, one["currency"])))
     return facts
 
 
@@ -198,11 +203,17 @@ def _name_run(run: dict[str, Any]) -> str:
 
 
 def _format_amount(one: dict[str, Any]) -> str:
-    if one["amount_micro_usd"] is None or one["seconds"] is None:
+    if one["amount_micro"] is None or one["seconds"] is None:
         return "nothing, it was never ready" if one["ready_us"] is None else "unknown for now"
-    amount, seconds = format_usd(one["amount_micro_usd"]), one["seconds"]
+    amount, seconds = format_money(one["amount_micro"], one["currency"]), one["seconds"]
     exactly = f"{amount} for {seconds:,} s"
     return exactly if seconds < 60 else f"{exactly} ({format_duration(seconds)})"
+
+
+def _format_rate(one: dict[str, Any]) -> str:
+    if one["nano_per_hour"] is None:
+        return "unknown for now"
+    return format_rate(one["nano_per_hour"], one["currency"])
 
 
 def _format_time(at_us: int | None) -> str:

@@ -11,11 +11,11 @@ from nightingale_hub.services.billing.budgets import CHARGED
 from nightingale_hub.services.billing.burning import accrued_micro
 from nightingale_hub.services.billing.documents import Head, Line, write_content
 from nightingale_hub.services.billing.due import count_free_seconds
-from nightingale_hub.services.billing.payer import Customer, find_customer
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.credit import burned
 from nightingale_hub.tables.customers import customer
 from nightingale_hub.tables.documents import document_line
+from nightingale_hub.terms import Customer, find_customer
 
 
 def show_month(conn: Connection, customer_id: str, month: str) -> dict[str, Any]:

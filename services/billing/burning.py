@@ -16,11 +16,12 @@ from nightingale_hub.services.billing.burn import Burn, Facts, Use, burn
 from nightingale_hub.services.billing.grants import load_allowances
 from nightingale_hub.services.billing.ledger import Accounts, Entry, Journal, grant_account, post
 from nightingale_hub.services.billing.members import find_project
-from nightingale_hub.services.billing.payer import Customer, find_customer, lock_customer
+from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.tables.billing import entry, journal, line_item
 from nightingale_hub.tables.credit import burned, funded
 from nightingale_hub.tables.documents import document_line
 from nightingale_hub.tables.instances import instance
+from nightingale_hub.terms import Customer, find_customer
 
 PAID_FOR = ("usage", "storage")
 CREDIT = "credit"

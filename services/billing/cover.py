@@ -11,9 +11,9 @@ from nightingale_hub.services.billing.ledger import (
     provider_account,
 )
 from nightingale_hub.services.billing.lines import COST, Line
-from nightingale_hub.services.billing.payer import USD
 from nightingale_hub.services.billing.rating import rate_pieces
 from nightingale_hub.tables.billing import line_item
+from nightingale_hub.terms import USD
 
 
 def is_in_order(line: Line) -> bool:

@@ -7,10 +7,10 @@ from sqlalchemy import Connection, func, literal, or_, select
 
 from nightingale_hub.clock import month_bounds_us
 from nightingale_hub.errors import Conflict
+from nightingale_hub.money import divide
 from nightingale_hub.offers import Size
 from nightingale_hub.services.billing.burning import accrued_micro
 from nightingale_hub.services.billing.documents import Line, share_free_seconds
-from nightingale_hub.services.billing.rating import divide
 from nightingale_hub.services.billing.reconcile import list_phantoms
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.credit import burned

@@ -5,12 +5,12 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from nightingale_hub.clock import US_PER_S, month_bounds_us, to_datetime
+from nightingale_hub.money import divide
 from nightingale_hub.services.billing.budgets import CHARGED, list_live_holds
-from nightingale_hub.services.billing.payer import find_customer
-from nightingale_hub.services.billing.rating import divide
 from nightingale_hub.services.billing.reach import price_of
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.instances import instance
+from nightingale_hub.terms import find_customer
 
 WEEK_US = 7 * 86_400 * US_PER_S
 

@@ -19,19 +19,14 @@ from nightingale_hub.offers import Size, list_skus
 from nightingale_hub.services.billing.alerts import note_alerts, tell_alert
 from nightingale_hub.services.billing.budgets import stand
 from nightingale_hub.services.billing.members import find_project
-from nightingale_hub.services.billing.payer import (
-    USD,
-    Customer,
-    Terms,
-    lock_customer,
-    resolve_terms,
-)
+from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.services.billing.prices import find_steps
 from nightingale_hub.services.billing.reach import SLACK_MICRO, launch_seconds, price_of
 from nightingale_hub.services.billing.room import find_room
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.budgets import hold
 from nightingale_hub.tables.metering import holding, segment
+from nightingale_hub.terms import USD, Customer, Terms, resolve_terms
 
 # Disks that outlive an instance are held for this long beyond it.
 DISK_S = 24 * 3600

@@ -32,10 +32,11 @@ from nightingale_hub.services.billing.due import (
     list_due,
 )
 from nightingale_hub.services.billing.ledger import Accounts, Entry, Journal, post
-from nightingale_hub.services.billing.payer import find_customer, lock_customer
+from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.services.billing.pdf import render
 from nightingale_hub.tables.customers import customer
 from nightingale_hub.tables.documents import document, document_line, document_series
+from nightingale_hub.terms import find_customer
 
 DAY_US = 86_400 * 1_000_000
 FACTS = (

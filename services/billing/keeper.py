@@ -23,9 +23,10 @@ from nightingale_hub.services.billing.alerts import note_alerts, tell_alert
 from nightingale_hub.services.billing.budgets import list_live_holds, stand
 from nightingale_hub.services.billing.burning import burn_grants
 from nightingale_hub.services.billing.holds import find_hold, find_rate, release_if_over
-from nightingale_hub.services.billing.payer import Terms, lock_customer, resolve_terms
+from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.services.billing.room import Room, affordable_seconds, find_room
 from nightingale_hub.tables.budgets import hold
+from nightingale_hub.terms import Terms, resolve_terms
 
 log = logging.getLogger("nightingale")
 ACTOR = "billing"

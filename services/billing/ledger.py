@@ -17,8 +17,8 @@ from nightingale_hub.bulk import insert_rows, reserve_ids
 from nightingale_hub.errors import BadInput, Conflict, NotFound
 from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.services.billing.currency import DECIMALS
-from nightingale_hub.services.billing.payer import USD
 from nightingale_hub.tables.billing import balance, entry, journal
+from nightingale_hub.terms import USD
 
 MAX_AMOUNT_MICRO = 2**63 - 1
 

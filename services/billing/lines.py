@@ -7,10 +7,10 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Connection, select
 
 from nightingale_hub.clock import US_PER_S
-from nightingale_hub.services.billing.payer import USD, Terms
 from nightingale_hub.services.billing.rating import Piece, rate_pieces
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import segment
+from nightingale_hub.terms import USD, Terms
 
 USAGE = "usage"  # what a customer pays by
 STORAGE = "storage"  # a disk or an address that exists after the stop

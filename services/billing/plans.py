@@ -5,38 +5,18 @@ in force when it was asked for.
 """
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from sqlalchemy import Connection, insert, select
 
-from nightingale_hub.errors import BadInput, Conflict, NotFound
-from nightingale_hub.services.billing.rating import divide
+from nightingale_hub.errors import BadInput, Conflict
 from nightingale_hub.tables.customers import plan
+from nightingale_hub.terms import PPM, Plan
 
-STANDARD = "standard"  # in force since ever: the price shown, from ready to the accepted stop
-PPM = 1_000_000
 MAX_MINIMUM_S = 86_400
 MAX_MARKUP_PPM = 100 * PPM
 MAX_FREE_MICRO = 10**15
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One version of a plan."""
-
-    name: str
-    effective_us: int = 0
-    basis: str = "ready"
-    price: str = "shown"
-    minimum_s: int = 0
-    markup_ppm: int = 0
-    free_micro_per_month: int = 0
-    bills_storage: bool = False
-
-    def mark_up(self, nano_per_hour: int) -> int:
-        """Return the customer's rate for a list rate, half to even to the nano-unit."""
-        return divide(nano_per_hour * (PPM + self.markup_ppm), PPM)
 
 
 def find_fault(proposed: Plan) -> str | None:
@@ -86,19 +66,6 @@ def publish_plan(conn: Connection, published: Plan, at_us: int) -> bool:
         raise BadInput(f"plan {published.name}: a version cannot begin in the past")
     conn.execute(insert(plan).values(asdict(published)))
     return True
-
-
-def get_plan(conn: Connection, name: str, at_us: int) -> Plan:
-    """Return the version of *name* in force at *at_us*; raises `NotFound`."""
-    row = conn.execute(
-        select(plan)
-        .where(plan.c.name == name, plan.c.effective_us <= at_us)
-        .order_by(plan.c.effective_us.desc())
-        .limit(1)
-    ).one_or_none()
-    if row is None:
-        raise NotFound(f"no plan {name[:40]!r} is in force at that time")
-    return Plan(**row._mapping)
 
 
 def list_plans(conn: Connection) -> list[Plan]:

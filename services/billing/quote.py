@@ -10,11 +10,11 @@ from nightingale_hub.instances import get
 from nightingale_hub.offers import GPUS, VCPUS, Offer, Size, find_offer
 from nightingale_hub.services.billing import holds
 from nightingale_hub.services.billing.budgets import describe
-from nightingale_hub.services.billing.payer import Terms, resolve_terms
 from nightingale_hub.services.billing.rating import rate
 from nightingale_hub.services.billing.reach import seconds_for
 from nightingale_hub.services.billing.room import UNLIMITED, find_room
 from nightingale_hub.tables.billing import line_item
+from nightingale_hub.terms import Terms, resolve_terms
 
 YEAR_S = 366 * 86_400
 

@@ -20,11 +20,11 @@ from nightingale_hub.services.billing.lines import (
     Line,
     Usage,
 )
-from nightingale_hub.services.billing.payer import USD, Terms, resolve_terms
 from nightingale_hub.services.billing.prices import find_steps
 from nightingale_hub.services.billing.providers import get_provider
 from nightingale_hub.services.billing.rating import Steps, count_before, count_seconds, split
 from nightingale_hub.tables.metering import holding, segment
+from nightingale_hub.terms import USD, Terms, resolve_terms
 
 
 class Rater:

@@ -6,18 +6,14 @@ at that instant: the price, the month, the fault.
 
 from collections.abc import Iterable, Sequence
 
+from nightingale_hub.money import divide
+
 US_PER_S = 1_000_000
 # nano-units per hour times seconds, over this, are micro-units.
 NANO_HOURS_PER_MICRO = 3_600 * 1_000
 
 Piece = tuple[int, int]  # seconds, nano-units per hour
 Steps = Sequence[tuple[int, int]]  # from when, nano-units per hour; in order
-
-
-def divide(amount: int, by: int) -> int:
-    """Return *amount* / *by*, rounded half to even; *by* is positive."""
-    whole, rest = divmod(amount, by)
-    return whole + int(2 * rest > by or (2 * rest == by and whole % 2 == 1))
 
 
 def count_seconds(start_us: int, end_us: int) -> int:

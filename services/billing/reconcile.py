@@ -16,13 +16,13 @@ from sqlalchemy import Connection, Row, delete, func, insert, select
 from nightingale_hub.clock import US_PER_S, to_datetime
 from nightingale_hub.findings import FindingState, Severity, find_by_key, raise_finding
 from nightingale_hub.log_leaf import append_leaf
+from nightingale_hub.money import divide
 from nightingale_hub.services.billing.bills import DAY_US, Charge, parse_bill
-from nightingale_hub.services.billing.payer import USD
 from nightingale_hub.services.billing.providers import get_provider
-from nightingale_hub.services.billing.rating import divide
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import segment
 from nightingale_hub.tables.reconciliation import bill_charge, bill_day, bill_import
+from nightingale_hub.terms import USD
 
 SECONDS_PER_START = 2  # how far apart theirs and ours may be
 PPM_OF_COST = 5_000

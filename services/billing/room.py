@@ -15,8 +15,8 @@ from nightingale_hub.services.billing.budgets import (
 )
 from nightingale_hub.services.billing.burn import Facts, Grant, Use, burn
 from nightingale_hub.services.billing.grants import list_grants, load_allowances
-from nightingale_hub.services.billing.payer import Customer
 from nightingale_hub.services.billing.reach import AHEAD_S, SLACK_MICRO, seconds_for
+from nightingale_hub.terms import Customer
 
 UNLIMITED = 2**62
 

@@ -14,12 +14,13 @@ from nightingale_hub.clock import month_bounds_us, to_datetime
 from nightingale_hub.errors import BadInput
 from nightingale_hub.offers import Size
 from nightingale_hub.services.billing.lines import COST, CREDIT, Line, Usage, list_usage
-from nightingale_hub.services.billing.payer import resolve_payer
 from nightingale_hub.services.billing.posting import find_line
 from nightingale_hub.services.billing.rater import Rater
 from nightingale_hub.tables.billing import line_item
+from nightingale_hub.tables.budgets import hold
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import segment
+from nightingale_hub.terms import resolve_payer
 
 STATES = ("running", "pending", "posted")
 RULE = "A line ends with its month in UTC; a second belongs to the month in which it starts."
@@ -66,8 +67,8 @@ def summarize_cost(conn: Connection, owner: str, at_us: int) -> dict[str, Any]:
         {
             "instance_id": usage.instance_id,
             "seconds": sum(line.seconds for line in lines),
-            "amount_micro_usd": sum(line.amount_micro for line in lines),
-            "nano_usd_per_hour": lines[-1].pieces[-1][1],
+            "amount_micro": sum(line.amount_micro for line in lines),
+            "nano_per_hour": lines[-1].pieces[-1][1],
             "state": state,
         }
         for usage, lines, state in _list_open(conn, owner, at_us)
@@ -76,8 +77,8 @@ def summarize_cost(conn: Connection, owner: str, at_us: int) -> dict[str, Any]:
         {
             "instance_id": row.instance_id,
             "seconds": row.seconds,
-            "amount_micro_usd": row.amount_micro,
-            "nano_usd_per_hour": json.loads(row.pieces)[-1][1],
+            "amount_micro": row.amount_micro,
+            "nano_per_hour": json.loads(row.pieces)[-1][1],
             "state": "posted",
         }
         for row in _list_lines(conn, owner, currency, start_us, end_us)
@@ -86,8 +87,9 @@ def summarize_cost(conn: Connection, owner: str, at_us: int) -> dict[str, Any]:
     return {
         "currency": currency,
         "month": month,
-        "posted_micro_usd": _sum(charges, "posted"),
-        "running_micro_usd": _sum(charges, "running", "pending"),
+        "posted_micro": _sum(charges, "posted"),
+        "running_micro": _sum(charges, "running", "pending"),
+        "held": list_held_rates(conn, owner, currency),
         "instances": charges,
     }
 
@@ -110,8 +112,8 @@ def make_statement(conn: Connection, owner: str, month: str, at_us: int) -> dict
             "start_us": row.start_us,
             "end_us": row.end_us,
             "seconds": row.seconds,
-            "nano_usd_per_hour": json.loads(row.pieces)[-1][1],
-            "amount_micro_usd": row.amount_micro,
+            "nano_per_hour": json.loads(row.pieces)[-1][1],
+            "amount_micro": row.amount_micro,
         }
         for row in _list_lines(conn, owner, currency, start_us, end_us)
     ]
@@ -127,10 +129,20 @@ def make_statement(conn: Connection, owner: str, month: str, at_us: int) -> dict
         "currency": currency,
         "rule": RULE,
         "lines": lines,
-        "total_micro_usd": sum(line["amount_micro_usd"] for line in lines),
-        "running_micro_usd": sum(amount for amount, _ in unposted),
+        "total_micro": sum(line["amount_micro"] for line in lines),
+        "running_micro": sum(amount for amount, _ in unposted),
         "pending": sum(state == "pending" for _, state in unposted),
     }
+
+
+def list_held_rates(conn: Connection, owner: str, currency: str) -> dict[str, int]:
+    """Return the rate, as its payer has it, of each instance of *owner* that money is held for."""
+    rows = conn.execute(
+        select(hold.c.instance_id, hold.c.nano_per_hour).where(
+            hold.c.owner == owner, hold.c.currency == currency, hold.c.state != "released"
+        )
+    )
+    return {instance_id: nano for instance_id, nano in rows}
 
 
 def _list_lines(
@@ -180,4 +192,4 @@ def _list_open(conn: Connection, owner: str, at_us: int) -> list[tuple[Usage, li
 
 
 def _sum(charges: list[dict[str, Any]], *states: str) -> int:
-    return sum(each["amount_micro_usd"] for each in charges if each["state"] in states)
+    return sum(each["amount_micro"] for each in charges if each["state"] in states)

@@ -20,6 +20,7 @@ from nightingale_hub.services.console.charges import gather_charges, month_of, p
 from nightingale_hub.services.console.parts import Parts
 from nightingale_hub.services.console.summary import find_audit, gather_figures
 from nightingale_hub.tables.instances import instance
+from nightingale_hub.terms import find_tariff
 
 
 class Api(ServiceHandler):
@@ -73,7 +74,8 @@ class Status(Api):
             {
                 "instance": None if row is None else figures.summarize(row),
                 "use": use,
-                "month_micro_usd": figures.month_micro_usd,
+                "month_micro": figures.month_micro,
+                "currency": figures.currency,
                 "audit": audit,
                 "datasets": [
                     {
@@ -116,19 +118,25 @@ class Sizes(Api):
         row = await self.find_instance()
         has = row if row is not None and row.gone_us is None else None
         cloud, region = self.context.settings.cloud, self.context.settings.region
-        choices = await self.context.read(lambda conn: list_choices(conn, cloud, region, now_us()))
+        owner, at_us = self.person.name, now_us()
+        choices, tariff = await self.context.read(
+            lambda conn: (
+                list_choices(conn, cloud, region, at_us),
+                find_tariff(conn, owner, cloud, region, at_us),
+            )
+        )
         sizes = [
             {
                 "resource": each.resource,
                 "size": each.letter,
                 "gives": each.gives,
-                "nano_usd_per_hour": each.nano_usd_per_hour,
+                "nano_per_hour": tariff.rate_sku(each.sku),
                 "refusal": each.refusal,
                 "is_current": getattr(has, each.resource, None) == each.letter,
             }
             for each in choices
         ]
-        self.reply({"cloud": cloud, "region": region, "sizes": sizes})
+        self.reply({"cloud": cloud, "region": region, "currency": tariff.currency, "sizes": sizes})
 
 
 class Reads(Api):

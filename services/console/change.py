@@ -78,5 +78,5 @@ def _complete(row: Row[Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _describe(last: Row[Any]) -> dict[str, Any]:
-    names = ("cpu", "gpu", "disk", "nano_usd_per_hour", "phase", "asked_us", "ended_us", "outcome")
+    names = ("cpu", "gpu", "disk", "phase", "asked_us", "ended_us", "outcome")
     return {name: getattr(last, name) for name in names}

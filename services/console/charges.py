@@ -12,8 +12,7 @@ from nightingale_hub.services.console.parts import Parts
 
 MAX_MONTHS = 24
 LINE = (
-    "line_id instance_id server_name size start_us end_us seconds nano_usd_per_hour "
-    "amount_micro_usd state"
+    "line_id instance_id server_name size start_us end_us seconds nano_per_hour amount_micro state"
 ).split()
 
 
@@ -59,15 +58,15 @@ async def gather_charges(
         if line["end_us"] > since_us
     }
     running = [each for each in cost["instances"] if each["state"] != "posted"]
-    posted_micro_usd = sum(line["amount_micro_usd"] for line in posted.values())
-    running_micro_usd = sum(each["amount_micro_usd"] for each in running)
+    posted_micro = sum(line["amount_micro"] for line in posted.values())
+    running_micro = sum(each["amount_micro"] for each in running)
     return {
         "currency": cost["currency"],
         "since_us": since_us,
         "until_us": at_us,
-        "posted_micro_usd": posted_micro_usd,
-        "running_micro_usd": running_micro_usd,
-        "total_micro_usd": posted_micro_usd + running_micro_usd,
+        "posted_micro": posted_micro,
+        "running_micro": running_micro,
+        "total_micro": posted_micro + running_micro,
         # A line that still runs has no number, no start and no end yet.
         "lines": [{key: each.get(key) for key in LINE} for each in (*posted.values(), *running)],
     }

@@ -38,7 +38,8 @@ class Figures(Page):
         return {
             "instances": [figures.summarize(row) for row in rows],
             "progress": progress,
-            "month_micro_usd": figures.month_micro_usd,
+            "month_micro": figures.month_micro,
+            "currency": figures.currency,
             "missing": figures.missing,
             "at_us": at_us,
         }

@@ -6,12 +6,12 @@ from typing import Any
 
 from nightingale_hub.clock import format_time, now_us
 from nightingale_hub.errors import Unavailable
-from nightingale_hub.money import format_rate, format_usd
+from nightingale_hub.money import format_money, format_rate
 from nightingale_hub.services.console.charges import month_of, neighbours, parse_month
 from nightingale_hub.services.console.page import Page
 from nightingale_hub.text import csv_cell
 
-HEADER = "instance server size start end seconds rate amount amount_micro_usd".split()
+HEADER = "instance server size start end seconds rate amount amount_micro currency".split()
 
 
 class Statement(Page):
@@ -58,6 +58,7 @@ def _format_csv(statement: dict[str, Any]) -> str:
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(HEADER)
+    currency = statement["currency"]
     for line in statement["lines"]:
         writer.writerow(
             [
@@ -67,9 +68,10 @@ def _format_csv(statement: dict[str, Any]) -> str:
                 format_time(line["start_us"]),
                 format_time(line["end_us"]),
                 line["seconds"],
-                format_rate(line["nano_usd_per_hour"]),
-                format_usd(line["amount_micro_usd"]),
-                line["amount_micro_usd"],
+                format_rate(line["nano_per_hour"], currency),
+                format_money(line["amount_micro"], currency),
+                line["amount_micro"],
+                currency,
             ]
         )
     return file.getvalue()

@@ -41,11 +41,16 @@ class Figures:
     missing: list[str] = field(default_factory=list)
 
     @property
-    def month_micro_usd(self) -> int | None:
+    def currency(self) -> str | None:
+        """The currency of every amount, or None without billing."""
+        return None if self.cost is None else str(self.cost["currency"])
+
+    @property
+    def month_micro(self) -> int | None:
         """The month so far, posted and running, or None without billing."""
         if self.cost is None:
             return None
-        return int(self.cost["posted_micro_usd"]) + int(self.cost["running_micro_usd"])
+        return int(self.cost["posted_micro"]) + int(self.cost["running_micro"])
 
     def summarize(self, row: Row[Any]) -> dict[str, Any]:
         """Return instance *row* with its state, size, seconds, cost and health."""
@@ -58,11 +63,19 @@ class Figures:
             "since_us": getattr(row, SINCE[state]) or row.created_us,
             "size": str(Size(row.cpu, row.gpu, row.disk)),
             "seconds": charge.get("seconds"),
-            "amount_micro_usd": charge.get("amount_micro_usd"),
+            "amount_micro": charge.get("amount_micro"),
+            "currency": self.currency,
+            "nano_per_hour": self._find_rate(row.id, charge),
             "cost_state": charge.get("state"),
             "is_healthy": seen.get("healthy"),
             "last_ok_us": seen.get("last_ok_us"),
         }
+
+    def _find_rate(self, instance_id: str, charge: dict[str, Any]) -> int | None:
+        """Return what an hour costs its payer: as charged, else as held; None: not known."""
+        held = (self.cost or {}).get("held", {}).get(instance_id)
+        rate: int | None = charge.get("nano_per_hour", held)
+        return rate
 
 
 async def gather_figures(parts: Parts, owner: str, at_us: int) -> Figures:
@@ -113,8 +126,9 @@ def _sum_charges(answer: dict[str, Any] | None, instance_id: str) -> dict[str, A
         return {}
     return {
         "seconds": sum(each["seconds"] for each in found),
-        "amount_micro_usd": sum(each["amount_micro_usd"] for each in found),
+        "amount_micro": sum(each["amount_micro"] for each in found),
         "state": found[0]["state"],  # what runs comes first
+        "nano_per_hour": found[0]["nano_per_hour"],
     }
 
 

@@ -15,6 +15,7 @@ from nightingale_hub.resizing import Plan
 from nightingale_hub.services.supervisor.asked import plan_size, want_size
 from nightingale_hub.services.supervisor.bootstrap import boot, parse_call
 from nightingale_hub.services.supervisor.hub import Hub
+from nightingale_hub.terms import rate_offer, resolve_terms
 from nightingale_hub.text import visible
 
 log = logging.getLogger("nightingale")
@@ -92,7 +93,7 @@ class ResizeHandler(SupervisorHandler):
         plan = await self.context.read(
             lambda conn: plan_size(conn, settings, instance_id, size, at_us)
         )
-        self.reply(_describe(plan))
+        self.reply(await self._describe(instance_id, plan))
 
     async def post(self, instance_id: str) -> None:
         """Have the resize written down, and reply what it will do; raises as `get`."""
@@ -106,7 +107,22 @@ class ResizeHandler(SupervisorHandler):
         plan = await self.context.write(
             lambda conn: want_size(conn, settings, instance_id, size, who, at_us)
         )
-        self.reply(_describe(plan))
+        self.reply(await self._describe(instance_id, plan))
+
+    async def _describe(self, instance_id: str, plan: Plan) -> dict[str, Any]:
+        """Return *plan* with what it costs whoever pays for the instance."""
+
+        def read(conn: Connection) -> dict[str, Any]:
+            row = get(conn, instance_id)
+            now, then = (rate_offer(conn, row, each) for each in (plan.now, plan.then))
+            return {
+                "now": {**describe_offer(plan.now), "nano_per_hour": now},
+                "then": {**describe_offer(plan.then), "nano_per_hour": then},
+                "more_nano_per_hour": then - now,
+                "currency": resolve_terms(conn, row.owner, row.created_us).customer.currency,
+            }
+
+        return await self.context.read(read)
 
     def _list_given(self) -> list[str]:
         return sorted(self.request.query_arguments)
@@ -147,14 +163,6 @@ class KeepHandler(SupervisorHandler):
             return hold(conn, instance_id, for_us, at_us)
 
         self.reply({"keep_until_us": await self.context.write(write)})
-
-
-def _describe(plan: Plan) -> dict[str, Any]:
-    return {
-        "now": describe_offer(plan.now),
-        "then": describe_offer(plan.then),
-        "more_nano_usd_per_hour": plan.more_nano_usd_per_hour,
-    }
 
 
 def _parse_reason(body: dict[str, Any]) -> str:

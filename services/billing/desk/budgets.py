@@ -14,12 +14,8 @@ from nightingale_hub.services.billing.fields import (
     parse_name,
 )
 from nightingale_hub.services.billing.forecast import forecast_month
-from nightingale_hub.services.billing.payer import (
-    Customer,
-    lock_customer,
-    own_customer,
-    resolve_payer,
-)
+from nightingale_hub.services.billing.payer import lock_customer
+from nightingale_hub.terms import Customer, own_customer, resolve_payer
 
 Body = Mapping[str, Any]
 

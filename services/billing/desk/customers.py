@@ -21,8 +21,8 @@ from nightingale_hub.services.billing.fields import (
     parse_window,
 )
 from nightingale_hub.services.billing.grants import SCOPES, NewGrant, give, list_grants
-from nightingale_hub.services.billing.plans import get_plan
 from nightingale_hub.tables.customers import customer, customer_plan
+from nightingale_hub.terms import get_plan
 
 Body = Mapping[str, Any]
 MAX_PRIORITY = 1000

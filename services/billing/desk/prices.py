@@ -19,6 +19,7 @@ from nightingale_hub.services.billing.fields import (
     parse_name,
 )
 from nightingale_hub.tables.billing import price
+from nightingale_hub.terms import Plan
 
 Body = Mapping[str, Any]
 SHOWN = "cloud region sku currency nano_per_hour effective_us published_us source".split()
@@ -36,7 +37,7 @@ def add_plan(visit: Visit, body: Body) -> dict[str, Any]:
     check_keys(
         body, ("name", "start", "basis", "price", "minimum_s", "markup_percent", "free", "storage")
     )
-    new = plans.Plan(
+    new = Plan(
         name=parse_name(body, "name"),
         effective_us=parse_instant(body, "start", visit.at_us),
         basis=parse_choice(body, "basis", ("ready", "allocated"), "ready"),

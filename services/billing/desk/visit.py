@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from nightingale_hub.errors import NotAllowed, NotFound
 from nightingale_hub.services.billing.fields import parse_name
 from nightingale_hub.services.billing.members import may_see
-from nightingale_hub.services.billing.payer import own_customer
+from nightingale_hub.terms import own_customer
 
 
 @dataclass(frozen=True)
