@@ -8,9 +8,10 @@ from nightingale_hub.errors import ConfigError
 
 KNOWN = ("aws",)
 _NEEDED = {"zones", "image", "hub_cidrs"}
-_OPTIONAL = {"cidr", "environment", "spot", "instead"}
+_OPTIONAL = {"cidr", "environment", "spot", "instead", "datasets"}
 _ZONE = re.compile(r"[a-z0-9-]{1,40}")
 _IMAGE = re.compile(r"ami-[0-9a-f]+")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
 
 
@@ -56,6 +57,24 @@ def _check(where: str, cloud: dict[str, Any]) -> None:
         for name, each in instead.items()
     ):
         raise ConfigError(f"{where}['instead'] must name, per instance type, a list of others")
+    _check_datasets(where, cloud.get("datasets", {}))
+
+
+def _check_datasets(where: str, datasets: object) -> None:
+    """See that each dataset names the snapshot that it is made from, and its size."""
+    if not isinstance(datasets, dict) or not all(
+        isinstance(name, str)
+        and _NAME.fullmatch(name)
+        and isinstance(each, dict)
+        and set(each) == {"snapshot", "disk_gib"}
+        and isinstance(each["snapshot"], str)
+        and type(each["disk_gib"]) is int
+        and each["disk_gib"] >= 1
+        for name, each in datasets.items()
+    ):
+        raise ConfigError(
+            f"{where}['datasets'] must name, per dataset, its snapshot (text) and disk_gib (whole)"
+        )
 
 
 def _is_list(value: object) -> bool:

@@ -43,8 +43,9 @@ class HubTraits(Configurable):
         help="What each cloud but local needs, by its name. For aws: `zones` (list), `image` "
         "(ami-…), `hub_cidrs` (list: the only addresses that instances may reach), and optionally "
         "`cidr` (of the network), `environment` (credentials and endpoints for provider and SDK; "
-        "without it they find their own), `spot` (whether to take capacity that can be taken back) "
-        "and `instead` (per instance type, others to try where it can't be had).",
+        "without it they find their own), `spot` (take capacity that can be taken back), "
+        "`instead` (per instance type, others to try where it can't be had) and `datasets` (per "
+        "dataset, the `snapshot` that it is made from and its `disk_gib`).",
     ).tag(config=True)
 
     orphan_after_s = Float(

@@ -49,16 +49,30 @@ class Cloud:
             "hub_id": "test",
             "owner_hash": "0123456789abcdef",
             "size": {"type": "local", "vcpus": 1, "gpu": "none", "disk_gib": 10},
-            "directory": str(self.directory),
-            "home": str(self.state / "home"),
-            "python": sys.executable,
+            "region": "here",
+            "image": sys.executable,
+            "network_ref": {
+                "id": "loopback",
+                "subnets": {},
+                "cidr": "127.0.0.0/8",
+                "firewall": "",
+                "storage": "",
+                "group": str(self.state),
+            },
+            "home_ref": {
+                "id": str(self.state / "home"),
+                "zone": "here",
+                "address": "",
+                "path": str(self.state / "home"),
+            },
+            "bootstrap": {"directory": str(self.directory)},
         } | changed
 
     def use_python(self, script: str) -> None:
         """Let the provisioners run *script* as their interpreter."""
         path = self.state / "python"
         save_text(path, f"#!/bin/sh\npython={sys.executable}\n{script}\n", 0o700)
-        self.workspace.ensure(self.make_variables(python=str(path)))
+        self.workspace.ensure(self.make_variables(image=str(path)))
 
     async def run(self, action: str, **environment: str) -> list[str]:
         """Run *action* to its good end and return its steps."""

@@ -111,11 +111,13 @@ async def test_a_home_goes_when_it_is_to_go_and_only_then(cloud, aws):
     fleet.stop(key)
     context = make_context("supervisor", fleet.database, fleet.settings)
     site = Site(fleet.settings, fleet.get(key))
-    home = ground._home(site, ground.get_cloud(site))
 
     async def tell(_line):
         pass
 
+    cloud_set = ground.get_cloud(site)
+    network = await ground._ensure(context, site, ground._network(site, cloud_set), tell)
+    home = ground._home(site, cloud_set, network["network_ref"])
     made = await ground._ensure(context, site, home, tell)
     assert len(aws.list_homes()) == before + 1
     assert await ground._ensure(context, site, home, tell) == made

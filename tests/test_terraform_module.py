@@ -37,6 +37,8 @@ async def test_apply_brings_an_instance_up_and_destroy_takes_it_away(cloud):
     assert len(cloud.list_agents()) == 1
     assert cloud.workspace.list_outputs() == {
         "cloud_id": f"local/{cloud.directory.name}",
+        "identity_subject": f"local/{cloud.directory.name}",
+        "endpoint": "",
         "private_ip": "127.0.0.1",
         "zone": "here",
         "home_id": str(cloud.state / "home"),
@@ -72,7 +74,8 @@ async def test_a_new_size_leaves_the_instance_running(cloud):
         ("instance_id", "../etc"),
         ("hub_id", "A Hub"),
         ("owner_hash", "alice"),
-        ("directory", "relative"),
+        ("bootstrap", {"directory": "relative"}),
+        ("image", "python3"),
         ("size", {"type": "local", "vcpus": 0, "gpu": "none", "disk_gib": 10}),
     ],
 )

@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select
 
 from nightingale_hub.clock import now_us
+from nightingale_hub.datasets import list_granted
 from nightingale_hub.durable import find_json
 from nightingale_hub.errors import ConfigError, Conflict
 from nightingale_hub.instances import owner_hash
@@ -39,7 +40,7 @@ _making: dict[str, asyncio.Lock] = {}
 class Ground:
     """One part of it: a module, a state and its values."""
 
-    kind: str  # network | home
+    kind: str  # network | home | dataset
     path: str  # of its state
     variables: dict[str, Any]
 
@@ -71,16 +72,23 @@ async def prepare(
     """
     if workspace.means is None:
         return
-    cloud, refs = get_cloud(site), {}
-    for ground in (_network(site, cloud), _home(site, cloud)):
+    cloud = get_cloud(site)
+
+    async def stand_on(ground: Ground) -> dict[str, Any]:
         if action == "apply":
-            made = await _ensure(context, site, ground, tell)
-        else:
-            row = await context.read(partial(_find_ground, ground.path))
-            if row is None:
-                return
-            made = json.loads(row.outputs)
-        refs.update(made)
+            return await _ensure(context, site, ground, tell)
+        row = await context.read(partial(_find_ground, ground.path))
+        return {} if row is None else dict(json.loads(row.outputs))
+
+    refs: dict[str, Any] = await stand_on(_network(site, cloud))
+    if refs:
+        refs |= await stand_on(_home(site, cloud, refs["network_ref"]))
+    if "home_ref" not in refs:
+        return
+    refs["datasets"] = []
+    for dataset in await _list_datasets(context, site, cloud, refs["network_ref"]):
+        made = await stand_on(dataset)
+        refs["datasets"] += [made["dataset_ref"]] if made else []
     await workspace.means.template.ensure()
     workspace.ensure(_list_variables(site, cloud, refs))
 
@@ -93,7 +101,11 @@ async def remove_home(context: Context, site: Site) -> None:
     if site.row.cloud == "local":
         await asyncio.to_thread(site.remove_home)
         return
-    home = _home(site, get_cloud(site))
+    cloud = get_cloud(site)
+    network = await context.read(partial(_find_ground, _network(site, cloud).path))
+    if network is None:  # what it would stand on was never made
+        return
+    home = _home(site, cloud, json.loads(network.outputs)["network_ref"])
     async with _making.setdefault(home.path, asyncio.Lock()):
         if await context.read(lambda conn: find_ground(conn, home.path)) is None:
             return
@@ -196,12 +208,11 @@ def _network(site: Site, cloud: dict[str, Any]) -> Ground:
         "zones": cloud["zones"],
         "hub_cidrs": cloud["hub_cidrs"],
     }
-    if "cidr" in cloud:
-        variables["cidr"] = cloud["cidr"]
+    variables |= {name: cloud[name] for name in ("cidr", "group") if name in cloud}
     return Ground("network", f"network/{region}", variables)
 
 
-def _home(site: Site, cloud: dict[str, Any]) -> Ground:
+def _home(site: Site, cloud: dict[str, Any], network_ref: dict[str, Any]) -> Ground:
     row, size = site.row, site.size or site.row
     home_id = name_home(row.owner, row.server_name)
     variables = {
@@ -210,9 +221,34 @@ def _home(site: Site, cloud: dict[str, Any]) -> Ground:
         "owner_hash": owner_hash(row.owner),
         "region": row.region,
         "zones": cloud["zones"],
+        "network_ref": network_ref,
         "disk_gib": DISK_GIB[size.disk],
     }
     return Ground("home", f"home/{row.region}/{home_id}", variables)
+
+
+async def _list_datasets(
+    context: Context, site: Site, cloud: dict[str, Any], network_ref: dict[str, Any]
+) -> list[Ground]:
+    """Return the datasets of this cloud that the owner may read now."""
+    row, at_us = site.row, now_us()
+    granted = await context.read(lambda conn: list_granted(conn, row.owner, at_us))
+    common = {
+        "hub_id": site.settings.hub_id,
+        "region": row.region,
+        "zones": cloud["zones"],
+        "network_ref": network_ref,
+    }
+    here = cloud.get("datasets", {})
+    return [
+        Ground(
+            "dataset",
+            f"dataset/{row.region}/{each.name}",
+            {**common, "name": each.name, **here[each.name]},
+        )
+        for each in granted
+        if each.name in here
+    ]
 
 
 def _list_variables(site: Site, cloud: dict[str, Any], refs: dict[str, Any]) -> dict[str, Any]:
@@ -225,6 +261,7 @@ def _list_variables(site: Site, cloud: dict[str, Any], refs: dict[str, Any]) -> 
         "image": cloud["image"],
         "network_ref": refs["network_ref"],
         "home_ref": refs["home_ref"],
+        "datasets": refs["datasets"],
         "bootstrap": boot,
         "spot": bool(cloud.get("spot", False)),
     }

@@ -76,7 +76,7 @@ class Site:
         return None if boot is None else str(boot["nonce"])
 
     def list_variables(self) -> dict[str, Any]:
-        """Return the module's variables: no secrets, for they end up in its state."""
+        """Return the local module's variables: no secrets, for they end up in its state."""
         row, size = self.row, self.size or self.row
         return {
             "instance_id": row.id,
@@ -89,9 +89,22 @@ class Site:
                 "gpu": size.gpu,
                 "disk_gib": DISK_GIB[size.disk],
             },
-            "directory": str(self.directory),
-            "home": str(self.home),
-            "python": sys.executable,
+            "image": sys.executable,
+            "network_ref": {
+                "id": "loopback",
+                "subnets": {},
+                "cidr": "127.0.0.0/8",
+                "firewall": "",
+                "storage": "",
+                "group": str(self.settings.state_path),
+            },
+            "home_ref": {
+                "id": str(self.home),
+                "zone": row.region,
+                "address": "",
+                "path": str(self.home),
+            },
+            "bootstrap": {"directory": str(self.directory)},
             "tags": {"nightingale:server": row.server_name},
         }
 

@@ -1,4 +1,9 @@
 output "home_ref" {
-  description = "What an instance needs to attach the home."
-  value       = { id = aws_ebs_volume.home.id, zone = aws_ebs_volume.home.availability_zone }
+  description = "What an instance needs to have the home."
+  value = {
+    id      = aws_ebs_volume.home.id
+    zone    = aws_ebs_volume.home.availability_zone
+    address = ""
+    path    = ""
+  }
 }

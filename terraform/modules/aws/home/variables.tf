@@ -48,13 +48,25 @@ variable "zones" {
   }
 }
 
+variable "network_ref" {
+  description = "Where it is put: what the network says of itself."
+  type = object({
+    id       = string
+    subnets  = map(string)
+    cidr     = string
+    firewall = string
+    storage  = string
+    group    = string
+  })
+}
+
 variable "disk_gib" {
   description = "Size of the home. It can grow, never shrink."
   type        = number
 
   validation {
-    condition     = var.disk_gib >= 1 && var.disk_gib <= 16384 && floor(var.disk_gib) == var.disk_gib
-    error_message = "A disk_gib is a whole number from 1 to 16384."
+    condition     = var.disk_gib >= 1 && var.disk_gib <= 65536 && floor(var.disk_gib) == var.disk_gib
+    error_message = "A disk_gib is a whole number from 1 to 65536."
   }
 }
 

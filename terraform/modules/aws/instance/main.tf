@@ -20,11 +20,13 @@ resource "aws_instance" "instance" {
   ami                                  = var.image
   instance_type                        = var.size.type
   subnet_id                            = var.network_ref.subnets[var.home_ref.zone]
-  vpc_security_group_ids               = [var.network_ref.security_group]
+  vpc_security_group_ids               = [var.network_ref.firewall]
   associate_public_ip_address          = false
   instance_initiated_shutdown_behavior = "stop"
-  user_data                            = jsonencode(var.bootstrap)
-  tags                                 = merge(local.tags, { Name = "nightingale-${var.instance_id}" })
+  user_data = jsonencode(merge(var.bootstrap, {
+    datasets = jsonencode([for each in var.datasets : { name = each.name, kind = "nfs", device = "${each.address}:${each.path}" }])
+  }))
+  tags = merge(local.tags, { Name = "nightingale-${var.instance_id}" })
 
   dynamic "instance_market_options" {
     for_each = var.spot ? ["spot"] : []

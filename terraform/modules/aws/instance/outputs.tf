@@ -3,9 +3,19 @@ output "cloud_id" {
   value       = aws_instance.instance.id
 }
 
+output "identity_subject" {
+  description = "How the cloud's signed word on the instance names it."
+  value       = aws_instance.instance.id
+}
+
 output "private_ip" {
-  description = "Address at which the hub reaches the instance; its port comes with its bootstrap."
+  description = "Address at which the hub reaches the instance, empty where it has none; its port comes with its bootstrap."
   value       = aws_instance.instance.private_ip
+}
+
+output "endpoint" {
+  description = "URL at which the hub reaches the instance where the cloud gives one, else empty."
+  value       = ""
 }
 
 output "zone" {

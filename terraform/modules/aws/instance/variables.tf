@@ -4,7 +4,7 @@ variable "instance_id" {
 
   validation {
     condition     = can(regex("^[a-z0-9][a-z0-9-]{0,62}$", var.instance_id))
-    error_message = "A instance_id is 1 to 63 of a-z, 0-9 and -, and begins with a letter or a digit."
+    error_message = "An instance_id is 1 to 63 of a-z, 0-9 and -, and begins with a letter or a digit."
   }
 }
 
@@ -39,7 +39,7 @@ variable "region" {
 }
 
 variable "size" {
-  description = "Instance type, and what it gives. A change of the type is made in place: it stops, changes and starts."
+  description = "Instance type, and what it gives. A change of the type keeps the instance and its home."
   type = object({
     type     = string
     vcpus    = number
@@ -59,7 +59,7 @@ variable "size" {
 }
 
 variable "image" {
-  description = "What the instance boots from: the id of a machine image."
+  description = "What the instance starts from, in the cloud's own words."
   type        = string
 
   validation {
@@ -69,19 +69,42 @@ variable "image" {
 }
 
 variable "network_ref" {
-  description = "Where the instance is put: what the network says of itself."
+  description = "Where it is put: what the network says of itself."
   type = object({
-    security_group = string
-    subnets        = map(string)
+    id       = string
+    subnets  = map(string)
+    cidr     = string
+    firewall = string
+    storage  = string
+    group    = string
   })
 }
 
 variable "home_ref" {
   description = "The owner's home: what it says of itself. It outlives the instance, and pins the zone."
   type = object({
-    id   = string
-    zone = string
+    id      = string
+    zone    = string
+    address = string
+    path    = string
   })
+}
+
+variable "datasets" {
+  description = "What is attached to be read and never written: what each dataset says of itself."
+  type = list(object({
+    name    = string
+    kind    = string
+    address = string
+    path    = string
+    disks   = map(string)
+  }))
+  default = []
+
+  validation {
+    condition     = alltrue([for each in var.datasets : each.kind == "nfs" && can(regex("^[a-z0-9][a-z0-9-]{0,62}$", each.name))])
+    error_message = "Each dataset is of kind nfs here, and has a name of a-z, 0-9 and -."
+  }
 }
 
 variable "bootstrap" {

@@ -66,3 +66,31 @@ resource "aws_vpc_security_group_egress_rule" "hub" {
   to_port           = 65535
   tags              = local.tags
 }
+
+# File systems with datasets: NFS 4 for the hub's instances, and no way out.
+resource "aws_security_group" "dataset" {
+  name        = "nightingale-${var.hub_id}-dataset"
+  description = "Datasets of a Nightingale hub: read by its instances, reaching nothing"
+  vpc_id      = aws_vpc.network.id
+  tags        = local.tags
+}
+
+resource "aws_vpc_security_group_ingress_rule" "dataset" {
+  security_group_id            = aws_security_group.dataset.id
+  description                  = "An instance reads datasets"
+  referenced_security_group_id = aws_security_group.instance.id
+  ip_protocol                  = "tcp"
+  from_port                    = 2049
+  to_port                      = 2049
+  tags                         = local.tags
+}
+
+resource "aws_vpc_security_group_egress_rule" "dataset" {
+  security_group_id            = aws_security_group.instance.id
+  description                  = "An instance reads datasets"
+  referenced_security_group_id = aws_security_group.dataset.id
+  ip_protocol                  = "tcp"
+  from_port                    = 2049
+  to_port                      = 2049
+  tags                         = local.tags
+}

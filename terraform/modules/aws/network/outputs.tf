@@ -1,7 +1,11 @@
 output "network_ref" {
-  description = "What an instance needs to be put into the network, by zone."
+  description = "What an instance needs to be put into the network."
   value = {
-    security_group = aws_security_group.instance.id
-    subnets        = { for zone, subnet in aws_subnet.zone : zone => subnet.id }
+    id       = aws_vpc.network.id
+    subnets  = { for zone, subnet in aws_subnet.zone : zone => subnet.id }
+    cidr     = var.cidr
+    firewall = aws_security_group.instance.id
+    storage  = aws_security_group.dataset.id
+    group    = var.group
   }
 }

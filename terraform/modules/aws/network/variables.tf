@@ -28,6 +28,17 @@ variable "zones" {
   }
 }
 
+variable "group" {
+  description = "What the account keeps it in, made beforehand: a resource group of Azure, a project of Google Cloud, the directory of a hub on this machine; nothing on AWS."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = var.group == ""
+    error_message = "AWS has no group to name: leave it empty."
+  }
+}
+
 variable "cidr" {
   description = "Addresses of the network."
   type        = string

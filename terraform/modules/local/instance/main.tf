@@ -15,8 +15,8 @@ locals {
 
 resource "terraform_data" "guard" {
   input = {
-    directory = var.directory
-    python    = var.python
+    directory = var.bootstrap.directory
+    python    = var.image
     tags      = local.tags
   }
 
@@ -38,9 +38,9 @@ resource "terraform_data" "instance" {
   provisioner "local-exec" {
     command = "exec \"$NIGHTINGALE_PYTHON\" -P -m nightingale_hub.instance.local up"
     environment = {
-      NIGHTINGALE_PYTHON       = var.python
-      NIGHTINGALE_INSTANCE_DIR = var.directory
-      NIGHTINGALE_HOME_DIR     = var.home
+      NIGHTINGALE_PYTHON       = var.image
+      NIGHTINGALE_INSTANCE_DIR = var.bootstrap.directory
+      NIGHTINGALE_HOME_DIR     = var.home_ref.path
     }
   }
 
@@ -57,8 +57,8 @@ resource "terraform_data" "size" {
   provisioner "local-exec" {
     command = "exec \"$NIGHTINGALE_PYTHON\" -P -m nightingale_hub.instance.local size"
     environment = {
-      NIGHTINGALE_PYTHON       = var.python
-      NIGHTINGALE_INSTANCE_DIR = var.directory
+      NIGHTINGALE_PYTHON       = var.image
+      NIGHTINGALE_INSTANCE_DIR = var.bootstrap.directory
       NIGHTINGALE_VCPUS        = var.size.vcpus
     }
   }

@@ -9,7 +9,7 @@ variable "instance_id" {
 }
 
 variable "hub_id" {
-  description = "Name of the hub that owns the instance."
+  description = "Name of the hub that owns what is made."
   type        = string
 
   validation {
@@ -29,13 +29,17 @@ variable "owner_hash" {
 }
 
 variable "region" {
-  description = "Region of the cloud; this machine is the only one here."
+  description = "Region of the cloud."
   type        = string
-  default     = "here"
+
+  validation {
+    condition     = can(regex("^[a-z0-9-]{1,40}$", var.region))
+    error_message = "A region is 1 to 40 of a-z, 0-9 and -."
+  }
 }
 
 variable "size" {
-  description = "Instance type, and what it gives. A change is applied to the instance as it runs."
+  description = "Instance type, and what it gives. A change of the type keeps the instance and its home."
   type = object({
     type     = string
     vcpus    = number
@@ -44,43 +48,88 @@ variable "size" {
   })
 
   validation {
+    condition     = length(var.size.type) >= 1
+    error_message = "The type of a size is not empty."
+  }
+
+  validation {
     condition     = var.size.vcpus >= 1 && var.size.disk_gib >= 1
     error_message = "A size has at least 1 vCPU and 1 GiB of disk."
   }
 }
 
-variable "directory" {
-  description = "The instance's own directory on this machine, made by the hub before the apply."
+variable "image" {
+  description = "What the instance starts from, in the cloud's own words."
   type        = string
 
   validation {
-    condition     = startswith(var.directory, "/")
-    error_message = "The directory is an absolute path."
+    condition     = startswith(var.image, "/")
+    error_message = "An image is an interpreter that has nightingale_hub, by absolute path."
   }
 }
 
-variable "home" {
-  description = "The owner's home directory on this machine; outlives the instance."
-  type        = string
+variable "network_ref" {
+  description = "Where it is put: what the network says of itself."
+  type = object({
+    id       = string
+    subnets  = map(string)
+    cidr     = string
+    firewall = string
+    storage  = string
+    group    = string
+  })
+}
+
+variable "home_ref" {
+  description = "The owner's home: what it says of itself. It outlives the instance, and pins the zone."
+  type = object({
+    id      = string
+    zone    = string
+    address = string
+    path    = string
+  })
+}
+
+variable "datasets" {
+  description = "What is attached to be read and never written: what each dataset says of itself."
+  type = list(object({
+    name    = string
+    kind    = string
+    address = string
+    path    = string
+    disks   = map(string)
+  }))
+  default = []
 
   validation {
-    condition     = startswith(var.home, "/")
-    error_message = "The home is an absolute path."
+    condition     = alltrue([for each in var.datasets : each.kind == "path" && can(regex("^[a-z0-9][a-z0-9-]{0,62}$", each.name))])
+    error_message = "Each dataset is of kind path here, and has a name of a-z, 0-9 and -."
   }
 }
 
-variable "python" {
-  description = "Interpreter that has nightingale_hub, by absolute path."
-  type        = string
+variable "bootstrap" {
+  description = "What the first boot needs: the hub's address and a nonce that is dead after one use."
+  type        = map(string)
 
   validation {
-    condition     = startswith(var.python, "/")
-    error_message = "The python is an absolute path."
+    condition     = alltrue([for name in keys(var.bootstrap) : can(regex("^[a-z_]+$", name))])
+    error_message = "Names in bootstrap are a-z and _."
   }
+
+  validation {
+    condition     = startswith(lookup(var.bootstrap, "directory", ""), "/")
+    error_message = "The bootstrap has the instance's own directory, an absolute path."
+  }
+}
+
+variable "spot" {
+  description = "Whether to run on capacity that the cloud may take back; cheaper."
+  type        = bool
+  default     = false
 }
 
 variable "tags" {
-  description = "More tags for every resource, such as the server; hub, instance and user are always there."
+  description = "More tags for every resource; the hub and what it is for are always there."
   type        = map(string)
   default     = {}
 }

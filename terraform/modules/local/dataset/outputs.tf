@@ -1,0 +1,10 @@
+output "dataset_ref" {
+  description = "What an instance needs to read the dataset."
+  value = {
+    name    = var.name
+    kind    = "path"
+    address = ""
+    path    = var.snapshot
+    disks   = {}
+  }
+}
