@@ -1,11 +1,15 @@
 """What tests share: a fresh database on each engine, an instance of each kind, mount, console."""
 
 import secrets
+import shutil
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
 from sqlalchemy import Connection, inspect
+from sqlalchemy.engine import make_url
 
 from nightingale_hub.database import Database
 from tests.audit_mount import AuditMount, audit_mount
@@ -13,6 +17,32 @@ from tests.console import Console, answer_by_default, running_console
 from tests.local_instance import IS_ROOT, NOBODY, LocalInstance, local_instance, system_user
 from tests.postgres import running_postgres
 from tests.terraform_cloud import Cloud, local_cloud
+
+# What a shell put in the background ignores SIGINT, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Each file is run by one worker. One that waits long comes early, so that none is waited for alone.
+LONGEST_FIRST = (
+    "test_aws",
+    "test_demo",
+    "test_upstream_failures",
+    "test_supervisor",
+    "test_supervisor_killed",
+    "test_billing_simulation",
+    "test_resize",
+    "test_journey_browser",
+    "test_hub_killed",
+    "test_budgets",
+    "test_audit_input",
+    "test_spawner",
+    "test_lab",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest first."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session")
@@ -22,15 +52,17 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request, tmp_path) -> str:
+def engine(request) -> str:
+    """Each kind of database."""
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(request, engine, tmp_path) -> str:
     """The URL of an empty database, once per engine."""
-    if request.param == "sqlite":
+    if engine == "sqlite":
         return f"sqlite:///{tmp_path / 'test.sqlite'}"
-    template = request.getfixturevalue("postgres")
-    name = f"t{secrets.token_hex(6)}"
-    with psycopg.connect(template.format(name="postgres"), autocommit=True) as conn:
-        conn.execute(f"CREATE DATABASE {name}".encode())
-    return str(template.format(name=name))
+    return create_database(request.getfixturevalue("postgres"))
 
 
 @pytest.fixture
@@ -40,11 +72,48 @@ def empty_database(database_url) -> Iterator[Database]:
     db.dispose()
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory) -> Path:
+    """A database's file with the schema: a copy costs less than all migrations."""
+    path = tmp_path_factory.mktemp("template") / "test.sqlite"
+    migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres) -> str:
+    """The name of a database with the schema."""
+    url = create_database(postgres)
+    migrate(url)
+    return str(make_url(url).database)
+
+
 @pytest.fixture
-def database(empty_database: Database) -> Database:
+def database(request, engine, tmp_path) -> Iterator[Database]:
     """A database with the schema, once per engine."""
-    empty_database.upgrade()
-    return empty_database
+    if engine == "sqlite":
+        path = shutil.copy(request.getfixturevalue("sqlite_template"), tmp_path)
+        db = Database(f"sqlite:///{path}")
+    else:
+        template = request.getfixturevalue("postgres_template")
+        db = Database(create_database(request.getfixturevalue("postgres"), template))
+    yield db
+    db.dispose()
+
+
+def create_database(postgres: str, template: str = "template1") -> str:
+    """Create a database at the server *postgres*; return its URL."""
+    name = f"t{secrets.token_hex(6)}"
+    with psycopg.connect(postgres.format(name="postgres"), autocommit=True) as conn:
+        conn.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
+    return postgres.format(name=name)
+
+
+def migrate(url: str) -> None:
+    """Bring the database at *url* to the newest schema."""
+    db = Database(url)
+    db.upgrade()
+    db.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -332,7 +332,8 @@ ruleset(name="keep") {{
         deadline = time.monotonic() + LIMIT_S
         while True:
             text = self.output.read_text() if self.output.exists() else ""
-            found = [json.loads(line) for line in text.splitlines()]
+            whole, _, _ = text.rpartition("\n")  # the last line may still be written
+            found = [json.loads(line) for line in whole.splitlines()]
             if len(found) >= least or time.monotonic() > deadline:
                 return found
             time.sleep(0.05)

@@ -93,7 +93,17 @@ def _parse_port(text: str) -> int:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    _ASKED.append(_number)
     raise KeyboardInterrupt
+
+
+_ASKED: list[int] = []
+
+
+def _end_if_asked() -> None:
+    # Python drops an exception raised in a destructor, and a handler may run in one: ask again.
+    if _ASKED:
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -107,6 +117,7 @@ def _running(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Dem
             hub = DemoHub(directory, made)
             try:
                 hub.wait_until_ready()
+                _end_if_asked()
                 yield hub, seed
             finally:
                 # A second Ctrl-C must not leave an instance behind.
@@ -159,6 +170,7 @@ Ctrl-C stops the hub and every instance.  Log: {hub.log_path}
                 flush=True,
             )
             while hub.is_running():
+                _end_if_asked()
                 time.sleep(0.5)
         except KeyboardInterrupt:
             return 0
