@@ -4,6 +4,7 @@ import re
 from ipaddress import ip_network
 from typing import Any
 
+from nightingale_hub.catalogue import list_types
 from nightingale_hub.errors import ConfigError
 
 KNOWN = ("aws",)
@@ -57,6 +58,12 @@ def _check(where: str, cloud: dict[str, Any]) -> None:
         for name, each in instead.items()
     ):
         raise ConfigError(f"{where}['instead'] must name, per instance type, a list of others")
+    known = {each.name for each in list_types(where.partition("'")[2].partition("'")[0])}
+    strange = {one for name, each in instead.items() for one in (name, *each)} - known
+    if strange:
+        raise ConfigError(
+            f"{where}['instead'] names {min(strange)!r}, which is not in the catalogue of types"
+        )
     _check_datasets(where, cloud.get("datasets", {}))
 
 

@@ -137,6 +137,12 @@ VERBS: dict[str, Verb] = {
         writes=True,
         admin=True,
     ),
+    "price.refresh": Verb(
+        "take what the clouds ask, by this version's list or another (CSV), and say what is old",
+        {"csv": Field("a list; on the command line a file's name. Default: this version's")},
+        writes=True,
+        admin=True,
+    ),
     "invoice.list": Verb("list invoices and credit notes, newest first", {"customer": CUSTOMER}),
     "invoice.show": Verb("show what a document says and where it stands", {"number": NUMBER}),
     "invoice.pdf": Verb("get a document's PDF as it was frozen", {"number": NUMBER}),

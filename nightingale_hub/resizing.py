@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
 
+from nightingale_hub.catalogue import DISK_GIB, count_vcpus
 from nightingale_hub.errors import BadInput, Conflict
 from nightingale_hub.instances import State, add_progress
-from nightingale_hub.offers import DISK_GIB, VCPUS, Offer, Size, find_offer
+from nightingale_hub.offers import Offer, Size, find_offer
 from nightingale_hub.quotas import Quota
 from nightingale_hub.shapes import to_shape
 from nightingale_hub.tables.instances import instance
@@ -127,7 +128,7 @@ def to_offer(row: Row[Any], size: Row[Any]) -> Offer:
         region=row.region,
         instance_type=size.instance_type,
         size=Size(size.cpu, size.gpu, size.disk),
-        vcpus=VCPUS[size.cpu],
+        vcpus=count_vcpus(row.cloud, size.instance_type, size.cpu),
         disk_gib=DISK_GIB[size.disk],
         nano_usd_per_hour=size.nano_usd_per_hour,
     )

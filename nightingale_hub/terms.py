@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, select
 
 from nightingale_hub.errors import NotFound
 from nightingale_hub.money import divide
-from nightingale_hub.offers import Offer, Size, list_prices, list_skus
+from nightingale_hub.offers import LOCAL, Offer, Size, list_prices, list_skus
 from nightingale_hub.tables.customers import customer, customer_plan, payer, plan
 
 USD = "USD"
@@ -122,9 +122,9 @@ class Tariff:
         nano = self.listed.get(sku)
         return None if nano is None else self.terms.plan.mark_up(nano)
 
-    def rate(self, size: Size) -> int | None:
+    def rate(self, size: Size, cloud: str = LOCAL, instance_type: str = "") -> int | None:
         """Return what an hour of *size* costs the payer: its list prices' sum, marked up once."""
-        listed = [self.listed.get(sku) for sku in list_skus(size)]
+        listed = [self.listed.get(sku) for sku in list_skus(cloud, instance_type, size)]
         known = [nano for nano in listed if nano is not None]
         return self.terms.plan.mark_up(sum(known)) if len(known) == len(listed) else None
 
@@ -145,7 +145,7 @@ def rate_offer(conn: Connection, row: Row[Any], offer: Offer) -> int:
     if terms.customer.currency == USD:
         return terms.plan.mark_up(offer.nano_usd_per_hour)
     tariff = find_tariff(conn, row.owner, row.cloud, row.region, row.created_us)
-    nano = tariff.rate(offer.size)
+    nano = tariff.rate(offer.size, offer.cloud, offer.instance_type)
     if nano is None:
         raise NotFound(f"{offer.size} on {row.cloud} has no price in {tariff.currency}")
     return nano

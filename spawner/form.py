@@ -3,7 +3,7 @@
 Whatever comes from people or the database is escaped by the template engine.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader
 from sqlalchemy import Row
 
+from nightingale_hub.catalogue import PRESETS
+from nightingale_hub.cloud_offers import Found, name_sku
 from nightingale_hub.money import format_rate
 from nightingale_hub.offers import LETTERS, Choice, Size
 from nightingale_hub.terms import Tariff
@@ -35,21 +37,35 @@ class Group:
     checked: str
 
 
+Types = Mapping[tuple[str, str], Found | str]
+
+
 def render_form(
-    choices: Sequence[Choice], size: Size, datasets: Sequence[Row[Any]], tariff: Tariff
+    choices: Sequence[Choice],
+    size: Size,
+    datasets: Sequence[Row[Any]],
+    tariff: Tariff,
+    types: Types | None = None,
 ) -> str:
-    """Return the form's HTML in the payer's own prices, with *size* chosen where it can be had."""
+    """Return the form's HTML in the payer's own prices, with *size* chosen where it can be had.
+
+    *types* has what a cloud gives per cpu and gpu, or why it gives nothing.
+    """
     groups = [_group(resource, choices, size) for resource in LETTERS]
     chosen = {group.resource: group.checked for group in groups}
     can_start = all(chosen.values())
-    total = tariff.rate(Size(**chosen)) if can_start else None
+    given = {f"{cpu} {gpu}": _describe(each, tariff) for (cpu, gpu), each in (types or {}).items()}
+    # Of a cloud's type the page itself says the price, once it runs.
+    total = tariff.rate(Size(**chosen)) if can_start and not given else None
     return _templates.get_template("form.html").render(
         groups=groups,
         datasets=datasets,
         tariff=tariff,
         rates={each.sku: _format(tariff.rate_sku(each.sku), tariff.currency) for each in choices},
-        total=_format(total, tariff.currency),
+        total="" if given else _format(total, tariff.currency),
         can_start=can_start,
+        types=given,
+        presets=_list_presets(choices, given),
     )
 
 
@@ -60,6 +76,26 @@ def render_failure(message: str) -> str:
 
 def _format(nano: int | None, currency: str) -> str:
     return f"no price in {currency}" if nano is None else format_rate(nano, currency)
+
+
+def _describe(found: Found | str, tariff: Tariff) -> dict[str, Any]:
+    if isinstance(found, str):
+        return {"nano": None, "says": found}
+    nano = tariff.listed.get(name_sku(found.type.name))
+    # As text: JavaScript's own numbers would round it.
+    return {"nano": None if nano is None else str(nano), "says": str(found.type)}
+
+
+def _list_presets(choices: Sequence[Choice], given: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the named combinations that can be had."""
+    possible = {(each.resource, each.letter) for each in choices if not each.refusal}
+    presets = []
+    for name, letters in PRESETS.items():
+        wanted = dict(zip(LETTERS, letters, strict=True))
+        is_given = not given or given[f"{wanted['cpu']} {wanted['gpu']}"]["nano"] is not None
+        if set(wanted.items()) <= possible and is_given:
+            presets.append({"name": name, **wanted})
+    return presets
 
 
 def _group(resource: str, choices: Sequence[Choice], size: Size) -> Group:

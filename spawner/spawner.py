@@ -19,7 +19,7 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound, Unavailable
 from nightingale_hub.instances import SERVES, list_progress
-from nightingale_hub.offers import find_offer, list_choices
+from nightingale_hub.offers import find_offer, list_choices, list_types_by_size
 from nightingale_hub.probe import probe
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.spawner.form import render_failure, render_form
@@ -101,16 +101,17 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
         cloud, region = server.settings.cloud, server.settings.region
         size = find_last_size(self.orm_spawner.user_options or {})
         try:
-            choices, datasets, tariff = await server.record.read(
+            choices, datasets, tariff, types = await server.record.read(
                 lambda conn: (
                     list_choices(conn, cloud, region, at_us),
                     list_granted(conn, server.owner),
                     find_tariff(conn, server.owner, cloud, region, at_us),
+                    list_types_by_size(conn, cloud, region, at_us),
                 )
             )
         except (Unavailable, NotFound) as error:
             return render_failure(str(error))
-        return render_form(choices, size, datasets, tariff)
+        return render_form(choices, size, datasets, tariff, types)
 
     def parse_options_form(self, form: dict[str, list[Any]]) -> dict[str, str]:
         """Return the user options of a submitted form; raises `LaunchRefused`."""

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from nightingale_hub.errors import BadInput, NoOffer
-from nightingale_hub.offers import LETTERS, Size, find_offer, list_choices, parse_size
+from nightingale_hub.offers import LETTERS, Size, find_offer, list_choices, list_letters, parse_size
 from tests.prices import add_prices
 
 
@@ -86,7 +86,7 @@ def test_every_size_is_listed_with_what_it_gives_and_costs(conn):
     add_prices(conn)
     choices = list_choices(conn, "local", "here", 1)
     listed = [(each.resource, each.letter) for each in choices]
-    assert listed == [(r, letter) for r, letters in LETTERS.items() for letter in letters]
+    assert listed == [(r, letter) for r in LETTERS for letter in list_letters("local", r)]
     by_sku = {each.sku: each for each in choices}
     assert (by_sku["cpu.M"].gives, by_sku["cpu.M"].nano_usd_per_hour) == ("2 CPUs", 20_000_000)
     assert (by_sku["disk.S"].gives, by_sku["disk.S"].nano_usd_per_hour) == ("10 GiB home", 500_000)

@@ -47,7 +47,8 @@ def add_admin(parser: argparse.ArgumentParser) -> None:
             texts = ", ".join(
                 each.partition(".")[2] for each in VERBS if each.startswith(f"{noun}.")
             )
-            one = nouns.add_parser(noun, help=texts, description=f"{noun}: {texts}.")
+            also = ["prices"] if noun == "price" else []
+            one = nouns.add_parser(noun, aliases=also, help=texts, description=f"{noun}: {texts}.")
             made[noun] = one.add_subparsers(dest="verb", metavar="VERB", required=True)
         command = made[noun].add_parser(
             does, help=verb.text, description=f"{verb.text[0].upper()}{verb.text[1:]}."
@@ -68,13 +69,15 @@ def add_admin(parser: argparse.ArgumentParser) -> None:
 def run_admin(options: argparse.Namespace, console: ConsoleClient | None) -> None:
     """Ask the desk and print its answer; raises what it raises."""
     name = f"{options.noun}.{options.verb}"
+    if name not in VERBS:  # `prices refresh` reads as well as `price refresh`
+        name = f"{options.noun.removesuffix('s')}.{options.verb}"
     verb = VERBS[name]
     fields = {
         field: getattr(options, f"field_{field}")
         for field in verb.fields
         if getattr(options, f"field_{field}") is not None
     }
-    if name == "price.add":
+    if "csv" in fields:
         fields["csv"] = _read_list(fields["csv"])
     if name == "reconcile.take":
         fields["name"] = fields.get("name", Path(fields["base64"]).name)

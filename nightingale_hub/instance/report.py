@@ -99,7 +99,10 @@ def format_sizes(sizes: dict[str, Any]) -> str:
         rows.append((each["resource"], each["size"], each["gives"], rate, note))
     table = format_table(("RESOURCE", "SIZE", "GIVES", "RATE", "NOTE"), rows, "RATE")
     where = visible(f"{sizes['cloud']} {sizes['region']}")
-    return f"Sizes on {where}; the rate of an instance is the sum of its three sizes\n{table}"
+    how = "the rate of an instance is the sum of its three sizes"
+    if not where.startswith("local "):
+        how = "a cloud gives the cheapest type that covers cpu and gpu: rates say from what on"
+    return f"Sizes on {where}; {how}\n{table}"
 
 
 def format_runs(runs: list[dict[str, Any]]) -> str:

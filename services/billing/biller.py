@@ -16,7 +16,14 @@ from nightingale_hub.services.billing.posting import (
     post_credit,
     post_segments,
 )
-from nightingale_hub.services.billing.prices import LIST, load_prices, parse_prices
+from nightingale_hub.services.billing.prices import (
+    CLOUD_LIST,
+    LIST,
+    Price,
+    list_stale,
+    load_prices,
+    parse_prices,
+)
 
 BATCH = 1000
 # Every segment is looked at this often; in between only those that ended within the last day.
@@ -81,12 +88,24 @@ class Biller:
         at_us = self._clock()
         await self._context.write(lambda conn: post_segments(conn, rows, at_us))
 
+    def _list_cloud_prices(self) -> list[Price]:
+        """Return the prices of the clouds that the operator set; those of others say nothing."""
+        lines = CLOUD_LIST.read_text(encoding="utf-8").splitlines()
+        clouds = self._context.settings.clouds
+        return [each for each in parse_prices(lines) if each.cloud in clouds]
+
     async def _load_prices(self) -> None:
         try:
             lines = self._price_list.read_text(encoding="utf-8").splitlines()
-            prices = parse_prices(lines)
+            prices = [*parse_prices(lines), *self._list_cloud_prices()]
             added = await self._context.write(lambda conn: load_prices(conn, prices, self._clock()))
             log.info("price list: %d new prices", added)
+            for each in await self._context.read(lambda conn: list_stale(conn, self._clock())):
+                log.warning(
+                    "%d prices of %s %s were looked up half a year ago or longer; "
+                    "see nightingale admin prices refresh",
+                    *(each.prices, each.cloud, each.region),
+                )
         except (BadInput, Conflict, OSError, UnicodeDecodeError) as error:
             # The book as it stands holds on; a wrong list changes nothing.
             log.error("the price list was not taken: %s", error)

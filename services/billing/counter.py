@@ -19,7 +19,11 @@ from nightingale_hub.services.billing.statement import parse_owner
 
 MAX_BODY_BYTES = 64 << 10
 # A service takes bodies of 64 MiB at most; a larger bill goes in on the hub's own machine.
-LARGE_BODIES = {"price.add": 2 * MAX_LIST_BYTES, "reconcile.take": 60 << 20}
+LARGE_BODIES = {
+    "price.add": 2 * MAX_LIST_BYTES,
+    "price.refresh": 2 * MAX_LIST_BYTES,
+    "reconcile.take": 60 << 20,
+}
 
 
 class CounterHandler(ServiceHandler):

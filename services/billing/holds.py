@@ -63,7 +63,7 @@ def find_rate(conn: Connection, row: Any, terms: Terms, at_us: int) -> int:
     plan, currency = terms.plan, terms.customer.currency
     if plan.price == "shown" and currency == USD:
         return plan.mark_up(row.nano_usd_per_hour)
-    skus = list_skus(Size(row.cpu, row.gpu, row.disk))
+    skus = list_skus(row.cloud, row.instance_type, Size(row.cpu, row.gpu, row.disk))
     steps = find_steps(conn, row.cloud, row.region, skus, currency)
     in_force = [nano for from_us, nano in steps if from_us <= at_us][-1:]
     to_come = [nano for from_us, nano in steps if from_us > at_us]

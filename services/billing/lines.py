@@ -72,6 +72,7 @@ class Usage(NamedTuple):
     seen_us: int
     end_us: int | None
     cause: str
+    instance_type: str
     cpu: str
     gpu: str
     disk: str

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, Row, func, insert, select
 
 from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import BadInput, Conflict, NotFound
@@ -21,6 +21,10 @@ from nightingale_hub.services.billing.rating import Steps
 from nightingale_hub.tables.billing import price
 
 LIST = Path(__file__).parent / "prices.csv"
+# What the clouds ask, as far as a public source with a date says so; each row names its source.
+CLOUD_LIST = LIST.with_name("cloud_prices.csv")
+# A cloud changes its prices a few times a year.
+STALE_AFTER_US = 180 * 86_400 * US_PER_S
 COLUMNS = ["cloud", "region", "sku", "currency", "per_hour", "effective", "source"]
 NANO_PER_UNIT = 10**9
 # A rate above this is a slip of the pen: the dearest instance on offer costs about $100 an hour.
@@ -130,6 +134,32 @@ def load_prices(conn: Connection, prices: Iterable[Price], at_us: int) -> int:
     if added:
         conn.execute(insert(price), added)
     return len(added)
+
+
+def list_stale(conn: Connection, at_us: int) -> list[Row[Any]]:
+    """Return what a cloud sells at a price that nobody has looked up for half a year.
+
+    One row per cloud and region: how many of its prices in force are so old, and the oldest's date.
+    """
+    newest = (
+        select(price.c.cloud, price.c.region, func.max(price.c.effective_us).label("since_us"))
+        .where(price.c.sku.startswith("type."), price.c.effective_us <= at_us)
+        .group_by(price.c.cloud, price.c.region, price.c.sku, price.c.currency)
+        .subquery()
+    )
+    return list(
+        conn.execute(
+            select(
+                newest.c.cloud,
+                newest.c.region,
+                func.count().label("prices"),
+                func.min(newest.c.since_us).label("oldest_us"),
+            )
+            .where(newest.c.since_us < at_us - STALE_AFTER_US)
+            .group_by(newest.c.cloud, newest.c.region)
+            .order_by(newest.c.cloud, newest.c.region)
+        )
+    )
 
 
 def find_steps(

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, func, select
 
 from nightingale_hub.errors import NoOffer, NotFound
 from nightingale_hub.instances import get
-from nightingale_hub.offers import GPUS, VCPUS, Offer, Size, find_offer
+from nightingale_hub.offers import Offer, Size, find_offer, list_letters
 from nightingale_hub.services.billing import holds
 from nightingale_hub.services.billing.budgets import describe
 from nightingale_hub.services.billing.rating import rate
@@ -68,8 +68,8 @@ def compare_run(conn: Connection, owner: str, instance_id: str, at_us: int) -> d
     ).one()
     terms = resolve_terms(conn, owner, row.created_us)
     others = []
-    for cpu in VCPUS:
-        for gpu in GPUS:
+    for cpu in list_letters(row.cloud, "cpu"):
+        for gpu in list_letters(row.cloud, "gpu"):
             size = Size(cpu, gpu, row.disk)
             nano = _rate(conn, owner, row, size, terms, at_us)
             others.append(
@@ -106,6 +106,7 @@ def _wish(owner: str, offer: Offer) -> Any:
         owner=owner,
         cloud=offer.cloud,
         region=offer.region,
+        instance_type=offer.instance_type,
         cpu=offer.size.cpu,
         gpu=offer.size.gpu,
         disk=offer.size.disk,

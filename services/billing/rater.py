@@ -145,7 +145,7 @@ class Rater:
         elif plan.price == "shown" and currency == USD:
             return [(0, plan.mark_up(row.nano_usd_per_hour))]
         else:
-            skus = list_skus(size)
+            skus = list_skus(row.cloud, row.instance_type, size)
         key = (row.cloud, row.region, *skus, currency)
         if key not in self._steps:
             self._steps[key] = find_steps(self._conn, row.cloud, row.region, skus, currency)

@@ -47,7 +47,7 @@ class Money(ServiceHandler):
         verb = _find(name)
         if not verb.writes:
             raise BadInput(f"{name} reads: ask for it by GET")
-        most = MAX_LIST_BYTES if name == "price.add" else MAX_BODY_BYTES
+        most = MAX_LIST_BYTES if name in ("price.add", "price.refresh") else MAX_BODY_BYTES
         if len(self.request.body) > most:
             raise TooLarge(f"the request has more than {most >> 10} KiB")
         await self._serve(name, verb, self.json_body())

@@ -13,11 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, update
 
 from nightingale_hub.auth import is_same_secret, sha256_hex
+from nightingale_hub.catalogue import count_vcpus
 from nightingale_hub.datasets import list_granted
 from nightingale_hub.decoys import list_extras
 from nightingale_hub.errors import BadInput, NotAllowed, NotFound
 from nightingale_hub.instances import State, add_progress, find
-from nightingale_hub.offers import VCPUS
 from nightingale_hub.secrets_at_rest import decrypt
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.settings import NightingaleHub
@@ -104,7 +104,7 @@ def _describe(
         "env": secret["env"],
         "home": str(site.home),
         "system_user": site.system_user,
-        "cpus": VCPUS[row.cpu],
+        "cpus": count_vcpus(row.cloud, row.instance_type, row.cpu),
         "datasets": [
             {
                 "name": each.name,

@@ -16,12 +16,12 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
+from nightingale_hub.catalogue import DISK_GIB
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
 from nightingale_hub.durable import find_json
 from nightingale_hub.errors import ConfigError, Conflict
 from nightingale_hub.instances import owner_hash
-from nightingale_hub.offers import DISK_GIB
 from nightingale_hub.service import Context
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.tables.terraform import terraform_ground

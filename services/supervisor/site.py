@@ -12,10 +12,10 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from nightingale_hub.catalogue import DISK_GIB, count_vcpus
 from nightingale_hub.durable import find_json, save_json
 from nightingale_hub.instance.detach import find_pids
 from nightingale_hub.instances import owner_hash
-from nightingale_hub.offers import DISK_GIB, VCPUS
 from nightingale_hub.processes import is_alive
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.system_users import name_system_user
@@ -85,7 +85,7 @@ class Site:
             "region": row.region,
             "size": {
                 "type": size.instance_type,
-                "vcpus": VCPUS[size.cpu],
+                "vcpus": count_vcpus(row.cloud, size.instance_type, size.cpu),
                 "gpu": size.gpu,
                 "disk_gib": DISK_GIB[size.disk],
             },

@@ -46,7 +46,7 @@ class Provider(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio ships no
         call = details.method.rpartition("/")[2]
         if call not in CALLS:
             return None
-        work = getattr(self, f"do_{call}", lambda _request: {})
+        work: Any = getattr(self, f"do_{call}", lambda _request: {})
 
         def answer(request: Any, _context: Any) -> Any:
             return CLASSES[f"{call}.Response"](**work(request))

@@ -69,8 +69,8 @@ def read_block(classes: Classes, name: str) -> dict[str, Any]:
         if item not in classes:  # a map of cdktf's own
             attributes[attribute] = _say(["map", "string"], attribute, is_optional, is_required)
         elif not is_optional and not is_required:
-            kind = "set" if is_set else "list"
-            attributes[attribute] = {"type": [kind, read_object(classes, item)], "computed": True}
+            outer = "set" if is_set else "list"
+            attributes[attribute] = {"type": [outer, read_object(classes, item)], "computed": True}
         else:
             is_single = attribute == "timeouts"
             blocks[attribute] = {
@@ -83,7 +83,7 @@ def read_block(classes: Classes, name: str) -> dict[str, Any]:
         reads = READS.search(getter[2])
         if reads is None or reads[1] not in TYPES or reads[2] in members:
             continue
-        kind = TYPES[reads[1]]
+        kind: Any = TYPES[reads[1]]
         if "Fn.tolist" in getter[2]:
             kind = ["set", kind[1]]
         camel = getter[1]

@@ -66,9 +66,26 @@ def list_prices(visit: Visit, body: Body) -> dict[str, Any]:
 
 def add_prices(visit: Visit, body: Body) -> dict[str, Any]:
     """Take a price list (CSV): all of it, or nothing."""
-    visit.require_admin()
+    check_keys(body, ("csv",))
+    return _take(visit, body.get("csv"))
+
+
+def refresh_prices(visit: Visit, body: Body) -> dict[str, Any]:
+    """Take what the clouds ask by a list (CSV), or by the one that came with this version.
+
+    Says what is still older than half a year afterwards.
+    """
     check_keys(body, ("csv",))
     text = body.get("csv")
+    if text is None:
+        text = prices.CLOUD_LIST.read_text(encoding="utf-8")
+    taken = _take(visit, text)
+    stale = [dict(row._mapping) for row in prices.list_stale(visit.conn, visit.at_us)]
+    return {**taken, "stale": stale}
+
+
+def _take(visit: Visit, text: object) -> dict[str, Any]:
+    visit.require_admin()
     if not isinstance(text, str) or len(text) > prices.MAX_LIST_BYTES:
         raise BadInput(f"csv is a price list as text, at most {prices.MAX_LIST_BYTES >> 20} MiB")
     parsed = prices.parse_prices(text.splitlines())

@@ -36,6 +36,7 @@ VERBS: dict[str, Verb] = {
     "plan.add": Verb(prices.add_plan, writes=True),
     "price.list": Verb(prices.list_prices),
     "price.add": Verb(prices.add_prices, writes=True),
+    "price.refresh": Verb(prices.refresh_prices, writes=True),
     "invoice.list": Verb(documents.list_documents),
     "invoice.show": Verb(documents.show_document),
     "invoice.pdf": Verb(documents.show_pdf),
