@@ -140,17 +140,7 @@ def test_json_has_the_same_keys_with_and_without_an_instance(console, alice):
     assert (
         set(here)
         == set(nothing)
-        == {
-            "instance",
-            "use",
-            "month_micro",
-            "currency",
-            "audit",
-            "datasets",
-            "missing",
-            "local",
-            "runs",
-        }
+        == set("instance use month_micro currency left audit datasets missing local runs".split())
     )
     assert here["instance"]["amount_micro"] == 1139
     assert nothing["instance"] is None

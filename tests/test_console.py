@@ -14,9 +14,11 @@ from pyarrow import parquet
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
 from nightingale_hub.instances import get, list_progress
+from nightingale_hub.resizing import Phase, close
 from nightingale_hub.services.console.caller import STOP, Caller
 from nightingale_hub.services.console.page import POLICY
 from nightingale_hub.services.console.routes import API, PAGES
+from nightingale_hub.tables.supervision import resize
 from tests.console import ACCESS, READ, Console, stop
 
 EVIL = "<img src=x onerror=alert(1)>\u202e'\"\n{{7*7}}.dcm"
@@ -29,6 +31,8 @@ PRIVATE = (
     "reads.csv",
     "reads.parquet",
     "stop",
+    "resize",
+    "resize/live",
     "notices",
     "admin",
 )
@@ -390,7 +394,7 @@ def test_pages_are_never_kept_by_a_cache(console, alice):
 @pytest.mark.parametrize("path", PRIVATE)
 def test_a_stranger_is_sent_to_the_hubs_login_or_refused(console, path):
     reply = httpx.get(f"{console.url}{path}", trust_env=False)
-    if path == "figures":
+    if path in ("figures", "resize/live"):
         assert reply.status_code == 403
     else:
         assert reply.status_code == 302
@@ -497,7 +501,7 @@ def test_an_admins_page_lists_the_newest_stopped_after_what_runs(console, admin)
 def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried = {*PRIVATE, "admin/fleet", "oauth_callback"}
     tried |= {f"api/{name}" for name in ("status", "cost", "statement", "sizes", "reads", "stop")}
-    tried |= {"api/resize", "api/extend"}
+    tried |= {"api/resize", "api/extend", "api/manifest", "api/files"}
     tried |= {"api/notices"}
     # In test_money_pages.py, test_money_api.py, test_launch_money.py and test_console_review.py.
     tried |= {"month", "month.csv", "month.pdf", "grants", "budgets", "invoices", "invoice.pdf"}
@@ -521,3 +525,47 @@ def spell_out(path: str) -> list[str]:
     """Return the addresses that the pattern *path* stands for, as the docs write them."""
     plain = path.replace("\\", "").replace("([a-z]+.[a-z]+)", "<noun>.<verb>")
     return [plain.replace("(csv|pdf)", kind) for kind in ("csv", "pdf")][: 1 + ("(csv" in plain)]
+
+
+def test_a_resize_page_says_what_is_going_on_and_leads_back_once_it_is_over(console, alice):
+    assert "Nothing runs for this server" in alice.get("resize").text
+    instance_id = console.launch("alice")
+    assert "No resize was asked for" in alice.get("resize").text
+    with console.db.write() as conn:
+        size = {"instance_type": "x", "cpu": "M", "gpu": "none", "disk": "S"}
+        written = conn.execute(
+            resize.insert()
+            .values(
+                instance_id=instance_id,
+                nano_usd_per_hour=82_000_000,
+                actor="alice",
+                phase="applying",
+                asked_us=now_us(),
+                **size,
+            )
+            .returning(resize.c.id)
+        ).scalar_one()
+    going = alice.get("resize/live").text
+    assert "cpu M, gpu none, disk S" in going and "data-then" not in going
+    with console.db.write() as conn:
+        close(conn, written, Phase.TAKEN_BACK, now_us(), f"It keeps its size: {EVIL}")
+    over = alice.get("resize/live").text
+    assert 'data-then="/user/alice/lab"' in over
+    assert "taken back: It keeps its size: &lt;img" in over
+
+
+def test_what_is_left_to_spend_is_shown_with_a_word_when_it_is_little(console, alice):
+    cost = console.parts["billing"].answers["cost"]
+    cost["left"] = {"currency": "USD", "left_micro": 900_000, "limit_micro": 10_000_000, "of": "x"}
+    page = alice.get("").text
+    assert "Left of x" in page and "$0.90" in page and "nearly spent" in page
+    del cost["left"]
+    assert "Left of" not in alice.get("").text
+
+
+def test_the_files_that_one_read_are_ones_own(console):
+    audit = console.parts["audit"]
+    audit.answers["files"] = {"files": [], "next": None}
+    token = console.server_token("alice")
+    assert ask(console, "files", token, dataset="dicom", owner="bob").json()["files"] == []
+    assert audit.asked[-1][2] == {"owner": "alice", "limit": "1000", "dataset": "dicom"}

@@ -6,12 +6,15 @@ import { Widget } from '@lumino/widgets';
 
 import { ask, Instance, Plan, Resize, Size } from './api';
 import { Model } from './model';
+import { pagesUrl } from './pages';
 import { formatMoney, formatRate } from './text';
 
 const RESOURCES = ['cpu', 'gpu', 'disk'] as const;
 const LOOK_PAUSE_MS = 1000;
 const RESIZED_WITHIN_MS = 10 * 60 * 1000;
 const HOUR_S = 3600;
+/** Where an instance keeps its processes through a resize. */
+const KEEPS_SERVER = ['local'];
 
 /** Ask, then stop; resolves to whether the stop was accepted. */
 export async function stop(model: Model, one: Instance): Promise<boolean> {
@@ -59,6 +62,11 @@ export async function resize(model: Model): Promise<void> {
       return;
     }
     await ask(model.settings, 'POST', 'resize', wanted);
+    if (!KEEPS_SERVER.includes(model.status?.instance?.cloud ?? '')) {
+      // The server ends now: the hub's page shows how it goes on, and leads back to Lab.
+      window.location.assign(`${pagesUrl()}resize?back=1`);
+      return;
+    }
     const id = Notification.emit('Resizing …', 'in-progress', { autoClose: false });
     const last = await waitResized(model);
     const isDone = last?.phase === 'done';

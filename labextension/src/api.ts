@@ -72,11 +72,20 @@ export interface Notice {
   body: string;
 }
 
+/** What may still be spent, and of what; a currency other than USD is shown with its code. */
+export interface Left {
+  currency: string;
+  left_micro: number;
+  limit_micro: number;
+  of: string;
+}
+
 /** What the side panel and the status bar show. */
 export interface Status {
   instance: Instance | null;
   month_micro: number | null;
   currency: string | null;
+  left: Left | null;
   audit: { files: number; reads: number; bytes: number; received_seq: number } | null;
   datasets: Dataset[];
   missing: string[];

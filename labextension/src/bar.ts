@@ -3,7 +3,7 @@
 import { Widget } from '@lumino/widgets';
 
 import { Model } from './model';
-import { formatClock, formatDuration, formatRate, formatShort } from './text';
+import { describeLeft, formatClock, formatDuration, formatRate, formatShort } from './text';
 
 export class Bar extends Widget {
   private readonly button = document.createElement('button');
@@ -25,6 +25,8 @@ export class Bar extends Widget {
     this.button.textContent = describe(this.model);
     this.button.title = 'Nightingale: instance, cost, and what is logged';
     this.toggleClass('jp-mod-old', this.model.isOld);
+    const left = this.model.status?.left;
+    this.toggleClass('jp-mod-low', !!left && left.left_micro * 4 <= left.limit_micro);
   }
 }
 
@@ -50,6 +52,12 @@ export function describe(model: Model): string {
   parts.push(one.amount_micro === null ? 'cost unknown' : formatShort(one.amount_micro, one.currency));
   if (one.nano_per_hour !== null) {
     parts.push(formatRate(one.nano_per_hour, one.currency));
+  }
+  const left = model.status.left;
+  if (left) {
+    const word = describeLeft(left.left_micro, left.limit_micro);
+    const amount = `${formatShort(left.left_micro, left.currency)} left`;
+    parts.push(word ? `${amount}, ${word}` : amount);
   }
   if (model.isOld) {
     parts.push(`as of ${formatClock(model.heardMs)}`);

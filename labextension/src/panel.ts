@@ -1,12 +1,19 @@
 // The side panel: the instance, its cost, what is logged, and what can be done about it.
 
-import { PageConfig } from '@jupyterlab/coreutils';
 import { Widget } from '@lumino/widgets';
 
 import { extend, resize, stop } from './actions';
-import { Instance, Status } from './api';
+import { Instance, Left, Status } from './api';
 import { Model } from './model';
-import { formatClock, formatDuration, formatMoney, formatRate } from './text';
+import { pagesUrl } from './pages';
+import {
+  describeLeft,
+  formatClock,
+  formatDuration,
+  formatMoney,
+  formatRate,
+  formatShort
+} from './text';
 
 type Facts = [label: string, value: string][];
 
@@ -69,12 +76,6 @@ export class Panel extends Widget {
   }
 }
 
-/** Return the address of the console's pages, beside the hub's. */
-export function pagesUrl(): string {
-  const hub = PageConfig.getOption('hubPrefix') || '/hub/';
-  return `${hub.replace(/hub\/$/, '')}services/console/`;
-}
-
 function isUp(one: Instance): boolean {
   return one.state !== 'stopping' && one.state !== 'stopped';
 }
@@ -82,7 +83,11 @@ function isUp(one: Instance): boolean {
 function buildSections(status: Status): HTMLElement[] {
   const one = status.instance;
   const built = [section('Instance', one ? instanceFacts(one) : [['State', 'none runs here']])];
-  built.push(section('Cost', costFacts(status)));
+  const cost = section('Cost', costFacts(status));
+  if (status.left) {
+    cost.append(buildMeter(status.left));
+  }
+  built.push(cost);
   built.push(logSection(status));
   if (status.missing.length > 0) {
     built.push(section('Missing', status.missing.map(text => ['', text])));
@@ -117,6 +122,19 @@ function costFacts(status: Status): Facts {
   const month = status.month_micro;
   facts.push(['This month', month === null ? unknown : formatMoney(month, status.currency)]);
   return facts;
+}
+
+function buildMeter(left: Left): HTMLElement {
+  const built = element('p', 'jp-nightingale-left');
+  const meter = element('meter');
+  [meter.min, meter.max] = [0, left.limit_micro];
+  meter.low = left.limit_micro / 4;
+  meter.value = left.left_micro;
+  meter.setAttribute('aria-label', 'Left to spend');
+  const word = describeLeft(left.left_micro, left.limit_micro);
+  const amount = formatShort(left.left_micro, left.currency);
+  built.append(meter, `${amount} left of ${left.of}${word ? `: ${word}` : ''}`);
+  return built;
 }
 
 function logSection(status: Status): HTMLElement {

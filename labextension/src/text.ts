@@ -16,6 +16,14 @@ export function formatShort(micro: number, currency: string | null): string {
   return sign + name(`${group(Math.floor(cents / 100))}.${String(cents % 100).padStart(2, '0')}`, currency);
 }
 
+/** Return a word for how little is left, empty while there is enough: never colour alone. */
+export function describeLeft(left: number, limit: number): string {
+  if (left * 10 <= limit) {
+    return 'nearly spent';
+  }
+  return left * 4 <= limit ? 'low' : '';
+}
+
 /** Return nano-units per hour exactly: `$0.041/h`, `0.041 EUR/h`. */
 export function formatRate(nano: number, currency: string | null): string {
   return `${name(money(nano, 9), currency)}/h`;

@@ -85,6 +85,11 @@ class ConsoleClient:
         """The console's pages, for a browser."""
         return self.url.removesuffix("api/")
 
+    @property
+    def pages_path(self) -> str:
+        """The console's pages as a page of the same hub reaches them."""
+        return urlsplit(self.pages_url).path
+
     def get(self, name: str, /, **query: str | int | None) -> dict[str, Any]:
         """Return the console's *name*: status, cost, sizes; raises the error that it names."""
         given = {key: value for key, value in query.items() if value is not None}

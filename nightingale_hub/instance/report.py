@@ -38,6 +38,8 @@ def format_status(
         facts.append(("Instance", "none runs for this server"))
     else:
         facts += _list_instance_facts(one, status["month_micro"])
+    if status.get("left"):
+        facts.append(("Left", f"{format_left(status['left'])} of {status['left']['of']}"))
     if status["audit"] is not None:
         facts.append(("Audit", _format_audit(status["audit"])))
     facts += _list_dataset_facts(status["datasets"], local)
@@ -148,6 +150,11 @@ def format_resize_plan(plan: dict[str, Any]) -> str:
 
 def _format_offer(offer: dict[str, Any], currency: str) -> str:
     return f"{offer['size']} at {format_rate(offer['nano_per_hour'], currency)}"
+
+
+def format_left(left: dict[str, Any]) -> str:
+    """Return what is left to spend."""
+    return format_money(left["left_micro"], left["currency"])
 
 
 def format_final_cost(one: dict[str, Any]) -> str:

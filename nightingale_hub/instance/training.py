@@ -35,12 +35,12 @@ def status() -> dict[str, Any]:
 
 
 def cost() -> dict[str, Any]:
-    """Return what was charged since the month began, in millionths of a dollar."""
+    """Return what was charged since the month began, in millionths of its currency."""
     return _console().get("cost")
 
 
 def sizes() -> list[dict[str, Any]]:
-    """Return every size of every resource with its price, in 10⁻⁹ dollars an hour."""
+    """Return every size of every resource with its price, in 10⁻⁹ of its currency an hour."""
     return list(_console().get("sizes")["sizes"])
 
 

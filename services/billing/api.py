@@ -5,6 +5,7 @@ from sqlalchemy import Connection
 from nightingale_hub.auth import ServiceHandler, parse_int
 from nightingale_hub.clock import now_us
 from nightingale_hub.services.billing.ledger import count_entries, fold_balances, list_unbalanced
+from nightingale_hub.services.billing.left import find_left
 from nightingale_hub.services.billing.statement import make_statement, parse_owner, summarize_cost
 
 
@@ -24,13 +25,17 @@ class CostHandler(BillingHandler):
     """The month's cost of one owner, to the second of asking."""
 
     async def get(self) -> None:
-        """Reply posted and running amounts, per instance."""
-        owner, at_us = self.owner(), parse_int(self, "at_us", None)
-        self.reply(
-            await self.context.read(
-                lambda conn: summarize_cost(conn, owner, now_us() if at_us is None else at_us)
-            )
-        )
+        """Reply posted and running amounts, per instance, and what is left to spend."""
+        owner, asked_us = self.owner(), parse_int(self, "at_us", None)
+        at_us, settings = now_us() if asked_us is None else asked_us, self.context.settings
+
+        def read(conn: Connection) -> dict[str, object]:
+            cost = summarize_cost(conn, owner, at_us)
+            running = cost["running_micro"]
+            left = find_left(conn, owner, settings.cloud, settings.region, running, at_us)
+            return {**cost, "left": left}
+
+        self.reply(await self.context.read(read))
 
 
 class StatementHandler(BillingHandler):

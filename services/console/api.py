@@ -60,7 +60,7 @@ class Status(Api):
     """The instance, its audit and the datasets."""
 
     async def get(self) -> None:
-        """Reply `{"instance", "use", "audit", "datasets", "missing"}`; *missing*: who is silent."""
+        """Reply `{"instance", "use", "left", "audit", …, "missing"}`; *missing*: who is silent."""
         owner = self.person.name
         row = await self.find_instance()
         figures = await gather_figures(self.parts, owner, now_us())
@@ -76,6 +76,7 @@ class Status(Api):
                 "use": use,
                 "month_micro": figures.month_micro,
                 "currency": figures.currency,
+                "left": figures.left,
                 "audit": audit,
                 "datasets": [
                     {

@@ -40,6 +40,7 @@ class Figures(Page):
             "progress": progress,
             "month_micro": figures.month_micro,
             "currency": figures.currency,
+            "left": figures.left,
             "missing": figures.missing,
             "at_us": at_us,
         }

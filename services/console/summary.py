@@ -52,6 +52,11 @@ class Figures:
             return None
         return int(self.cost["posted_micro"]) + int(self.cost["running_micro"])
 
+    @property
+    def left(self) -> dict[str, Any] | None:
+        """What is left to spend, of what; None without billing, and where nothing limits it."""
+        return None if self.cost is None else self.cost.get("left")
+
     def summarize(self, row: Row[Any]) -> dict[str, Any]:
         """Return instance *row* with its state, size, seconds, cost and health."""
         charge = _sum_charges(self.cost, row.id)

@@ -36,7 +36,15 @@ async function refresh(region) {
   });
   if (!reply.ok) throw new Error(String(reply.status));
   const fresh = new DOMParser().parseFromString(await reply.text(), "text/html");
-  update(region, fresh.getElementById(region.id));
+  const now = fresh.getElementById(region.id);
+  update(region, now);
+  follow(now);
+}
+
+// What was waited for is over: go where it leads.
+function follow(region) {
+  const isHandedOver = new URLSearchParams(location.search).get("back") === "1";
+  if (isHandedOver && region.dataset.then) location.replace(region.dataset.then);
 }
 
 async function keepFresh(region, note) {
@@ -62,5 +70,6 @@ document.addEventListener("DOMContentLoaded", () => {
     "Load the page again.";
   note.hidden = true;
   region.before(note);
+  follow(region);
   keepFresh(region, note);
 });
