@@ -150,7 +150,8 @@ class ResizePanel(widgets.VBox):  # type: ignore[misc]  # ipywidgets ships no ty
         else:
             # This kernel ends soon; the hub's page shows how it goes on and leads back to Lab.
             path = json.dumps(f"{self._console.pages_path}resize?back=1")
-            self._page.append_display_data(Javascript(f"window.location.assign({path})"))
+            script = Javascript(f"window.location.assign({path})")  # type: ignore[no-untyped-call]
+            self._page.append_display_data(script)
 
     def _wait(self) -> None:
         try:

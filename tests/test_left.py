@@ -1,5 +1,7 @@
 """What is left to spend: the least that a budget or the credit leaves, to the second."""
 
+from typing import Any
+
 import pytest
 
 from nightingale_hub.services.billing import holds
@@ -57,7 +59,12 @@ def test_what_is_held_ahead_for_oneself_is_left_and_for_others_is_not(conn):
     ask(conn, "member.add", NOV, customer="org/lab", user="bob")
     ask(conn, "budget.add", NOV, customer="org/lab", limit="40")
     for owner in ("alice", "bob"):
-        values = {"actual": "requested", "created_us": AT, "allocated_us": None, "ready_us": None}
+        values: Any = {
+            "actual": "requested",
+            "created_us": AT,
+            "allocated_us": None,
+            "ready_us": None,
+        }
         key = add_instance(conn, owner=owner, nano_usd_per_hour=3_600_000_000, **values)
         holds.ask(conn, key, AT)
     held = sum(pending_micro(each) for each in list_live_holds(conn) if each.owner == "bob")
