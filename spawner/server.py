@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import Conflict, Unavailable
+from nightingale_hub.estimates import estimate_launch
 from nightingale_hub.instances import (
     SERVES,
     add_progress,
@@ -78,9 +79,22 @@ class Server:
             instance_id = create(conn, launch, at_us)
             rate = format_rate(offer.nano_usd_per_hour)
             add_progress(conn, instance_id, at_us, f"Asked for {size} at {rate}")
+            estimate = estimate_launch(conn, cloud, region, offer.instance_type)
+            if estimate is not None:
+                add_progress(conn, instance_id, at_us, f"It takes {estimate}")
             return instance_id
 
         return await self.record.write(write)
+
+    async def estimate_s(self, instance_id: str) -> float | None:
+        """Return how long the launch of *instance_id* takes, where that is known; `Unavailable`."""
+
+        def read(conn: Connection) -> float | None:
+            row = get(conn, instance_id)
+            estimate = estimate_launch(conn, row.cloud, row.region, row.instance_type)
+            return None if estimate is None else estimate.seconds
+
+        return await self.record.read(read)
 
     async def wait_running(self, instance_id: str) -> Row[Any]:
         """Return the instance once it runs; the caller bounds the wait.

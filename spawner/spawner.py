@@ -196,11 +196,13 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Yield what the supervisor and Terraform do, until the server is ready or given up."""
-        server, bar, last_id = self.hub_server, Bar(), 0
+        server, bar, last_id, began_s = self.hub_server, Bar(), 0, time.monotonic()
         while True:
             lines = []
             if self.instance_id:
                 try:
+                    if not last_id:
+                        bar = Bar(await server.estimate_s(self.instance_id))
                     lines = await server.record.read(
                         lambda conn, after=last_id: list_progress(conn, self.instance_id, after)  # type: ignore[misc]
                     )
@@ -208,9 +210,11 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
                     yield {"message": "The hub's database does not answer; still waiting"}
             for line in lines:
                 last_id = line.id
-                yield bar.to_event(line)
+                yield bar.to_event(line, time.monotonic() - began_s)
                 if line.edge in ENDS:
                     return
+            if (moved := bar.tick(time.monotonic() - began_s)) is not None:
+                yield moved
             await asyncio.sleep(PROGRESS_PAUSE_S)
 
     async def get_url(self) -> str:
