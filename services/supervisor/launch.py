@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 
 from sqlalchemy import Connection, update
 
@@ -17,6 +18,11 @@ from nightingale_hub.tables.instances import instance
 
 FIRST_PAUSE_S = 1.0
 PROBE_WITHIN_S = 1.0
+# How long one step goes on asking a server that boots, and how often: that is seen as a delay.
+LOOKS_FOR_S = 1.0
+LOOK_PAUSE_S = 0.03
+# One that has not called home yet is looked up no more often than this.
+HOME_PAUSE_S = 0.2
 
 
 async def requested(work: Work) -> None:
@@ -70,9 +76,7 @@ async def booting(work: Work) -> None:
     if row.wanted == "stopped":
         await work.take_edge("booting_to_stopping", "Terraform removes the instance")
         return
-    if row.port is not None and await probe(
-        row.host, row.port, row.base_url or "/", row.api_nonce, PROBE_WITHIN_S
-    ):
+    if await _answers(work):
         await work.take_edge(
             "booting_to_running",
             "Ready: the server answers, and billing starts",
@@ -84,6 +88,20 @@ async def booting(work: Work) -> None:
     if work.clock() - (made_us or row.created_us) > timeout_s * US_PER_S:
         why = "its server did not answer" if row.port else "it did not call home"
         await work.give_up("booting_to_stopping", f"The launch failed: {why} in {timeout_s:g} s")
+
+
+async def _answers(work: Work) -> bool:
+    """Tell whether its server answers with its nonce, after asking it for a while."""
+    row, until_s = work.row, time.monotonic() + LOOKS_FOR_S
+    if row.port is None:
+        await asyncio.sleep(HOME_PAUSE_S)
+        return False
+    base_url = row.base_url or "/"
+    while not await probe(row.host, row.port, base_url, row.api_nonce, PROBE_WITHIN_S):
+        if time.monotonic() > until_s:
+            return False
+        await asyncio.sleep(LOOK_PAUSE_S)
+    return True
 
 
 async def _has_money(work: Work) -> bool:

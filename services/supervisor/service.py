@@ -16,7 +16,7 @@ from nightingale_hub.services.supervisor.supervisor import Supervisor
 from nightingale_hub.services.supervisor.sweep import SWEEP_PAUSE_S, Sweep
 
 # What a researcher waits for beside the cloud itself; smaller costs a query more per second.
-STEP_PAUSE_S = 0.1
+STEP_PAUSE_S = 0.05
 
 
 def make(context: Context) -> Service:

@@ -55,6 +55,8 @@ LOOK_FOR_DEAD_US = 2 * US_PER_S
 
 T = TypeVar("T")
 
+# Where there is nothing to do at once.
+SETTLED = (*ENDED, State.RUNNING)
 STEPS: dict[State, Callable[[Work], Awaitable[None]]] = {
     State.REQUESTED: requested,
     State.LAUNCHING: launching,
@@ -128,7 +130,7 @@ class Supervisor:
             lambda conn: claim(conn, self._holder, self._machine, at_us, room, at_work)
         )
         for row, lease in claimed:
-            task = asyncio.create_task(self._take_step(row, lease))
+            task = asyncio.create_task(self._take_steps(row, lease))
             self._tasks[row.id], self._leases[row.id] = task, lease
             task.add_done_callback(partial(self._drop, row.id))
 
@@ -162,11 +164,25 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _take_step(self, row: Row[Any], lease: Lease) -> None:
+    async def _take_steps(self, row: Row[Any], lease: Lease) -> None:
+        """Take the step from the state that *row* is in, and the next as long as it moves on."""
+        while await self._take_step(row, lease):
+            before = row.actual
+            try:
+                found = await self._context.read(partial(_find, row.id))
+            except (SQLAlchemyError, Unavailable):
+                return  # it is looked at again soon
+            if found is None or found.actual in (before, *SETTLED):
+                return
+            row = found
+
+    async def _take_step(self, row: Row[Any], lease: Lease) -> bool:
+        """Take one step; return whether it went well."""
         state = State(row.actual)
         context = LeasedContext(self._context, lease)
         try:
             await STEPS[state](Work(context, row, self._clock, self._money))
+            return True
         except (StaleLease, LostRow, IllegalEdge) as taken:
             log.info("instance %s: %s", row.id, taken)
         except (SQLAlchemyError, Unavailable):
@@ -174,6 +190,7 @@ class Supervisor:
         except Exception:  # the outermost line of a loop: log, back off, go on
             log.exception("instance %s: the step from %s failed", row.id, state)
             await self._put_off(context, row.id, state)
+        return False
 
     async def _put_off(self, context: Context, instance_id: str, state: State) -> None:
         message = "An error on our side; it is in the log, and the step is tried again"
