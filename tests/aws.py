@@ -52,7 +52,8 @@ needs_mirror = pytest.mark.skipif(
 class Aws:
     """One account in memory."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, pid: int) -> None:
+        self.pid = pid  # of moto
         self.environment = {
             "AWS_ACCESS_KEY_ID": "testing",
             "AWS_SECRET_ACCESS_KEY": "testing",
@@ -99,7 +100,7 @@ def running_moto() -> Iterator[Aws]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            aws = Aws(port)
+            aws = Aws(port, process.pid)
 
             def answers() -> bool:
                 with_it = httpx.get(aws.environment["AWS_ENDPOINT_URL"], trust_env=False)
