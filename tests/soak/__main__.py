@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.soak import audit, billing, detectors, log, supervisors
+from tests.soak import audit, aws, billing, detectors, log, supervisors, upstream
 
 Soak = Callable[[int | None, int], tuple[str, bool]]  # sample and seed to a text, and all is well
 
@@ -18,6 +18,8 @@ SOAKS: Mapping[str, Soak] = {
     "detectors": detectors.run,
     "log": log.run,
     "supervisors": supervisors.run,
+    "supervisors-aws": aws.run,
+    "upstream": upstream.run,
 }
 RESULTS = Path(__file__).parents[2] / "docs" / "soak"
 

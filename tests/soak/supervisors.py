@@ -23,7 +23,6 @@ from nightingale_hub.durable import find_json
 from nightingale_hub.offers import Size
 from nightingale_hub.processes import list_marked, parse_identity, send_signal
 from nightingale_hub.requests import Kind, Request, ask
-from nightingale_hub.shapes import list_shapes
 from nightingale_hub.tables.instances import terraform_run
 from nightingale_hub.tables.metering import segment
 from nightingale_hub.tables.supervision import resize
@@ -31,6 +30,7 @@ from nightingale_hub.terraform.launcher import RUN_MARK
 from tests.client import SMALL, wait_for
 from tests.fleet import TerraformDouble
 from tests.hub import Hub, list_processes, read_command, running_hub
+from tests.record import list_shapes
 
 VICTIMS = ("hub", "supervisor", "terraform")
 # Each names what of the record shows that the edge was taken, or that Terraform works.
@@ -136,14 +136,14 @@ def live(hub: Hub, case: Case) -> None:
     _ask_resize(hub, key)
     if case.point in POINTS[5:9]:
         kill_at(hub, case, key)
-    wait_for(lambda: _is_resized(hub, key), "the resize is over", WITHIN_S)
+    wait_for(lambda: is_resized(hub, key), "the resize is over", WITHIN_S)
     row = wait_state(hub, key, "running")
     assert (row.cpu, row.boot_id) == ("M", running.boot_id), (row.cpu, row.boot_id)
     if case.point in POINTS[9:]:
-        _stop(hub, key)
+        ask_stop(hub, key)
         kill_at(hub, case, key)
     else:
-        _stop(hub, key)
+        ask_stop(hub, key)
     row = wait_state(hub, key, "stopped")
     check(hub, key, row)
     wait_for(lambda: alice.find_server() is None, "the hub has let go of it", WITHIN_S)
@@ -154,7 +154,7 @@ def clear(hub: Hub) -> None:
     hub.restart()
     for row in hub.list_instances("alice"):
         if row.gone_us is None:
-            _stop(hub, row.id)
+            ask_stop(hub, row.id)
             wait_state(hub, row.id, "stopped")
     alice = hub.client("alice")
     wait_for(lambda: alice.find_server() is None, "the hub has let go of it", WITHIN_S)
@@ -163,7 +163,7 @@ def clear(hub: Hub) -> None:
 def kill_at(hub: Hub, case: Case, key: str) -> None:
     """Wait for the point, and kill."""
     deadline = time.monotonic() + WITHIN_S
-    while not _is_at(hub, key, case.point):
+    while not is_at(hub, key, case.point):
         assert time.monotonic() < deadline, f"{case.point} was never reached"
         time.sleep(LOOK_PAUSE_S)
     if case.victim == "hub":
@@ -172,7 +172,7 @@ def kill_at(hub: Hub, case: Case, key: str) -> None:
     elif case.victim == "supervisor":
         hub.kill_service("supervisor")
     else:
-        _kill_terraform(hub, key)
+        kill_terraform(hub, key)
 
 
 def check(hub: Hub, key: str, row: Row[Any]) -> None:
@@ -183,14 +183,20 @@ def check(hub: Hub, key: str, row: Row[Any]) -> None:
     assert lines.count("booting_to_running") == lines.count("stopping_to_stopped") == 1, lines
     with hub.database.read() as conn:
         shapes = [(each.cpu, each.cause) for each in list_shapes(conn, key)]
-        runs = conn.execute(select(terraform_run).where(terraform_run.c.instance_id == key)).all()
     assert shapes == [("S", "launch"), ("M", "resize")], shapes
-    assert all(each.ended_us is not None for each in runs), "a run is open"
-    ready = wait_for(lambda: _find_ready(hub, key), "its segments are closed", WITHIN_S)
+    assert all(each.ended_us is not None for each in list_runs(hub, key)), "a run is open"
+    ready = wait_for(lambda: find_ready(hub, key), "its segments are closed", WITHIN_S)
     assert ready[0].start_us == row.ready_us, "it was metered late"
     assert ready[-1].end_us == row.stop_accepted_us, "it was metered too long or too short"
     for one, following in itertools.pairwise(ready):
         assert one.end_us == following.start_us, "seconds are lost or doubled"
+
+
+def list_runs(hub: Hub, key: str) -> list[Row[Any]]:
+    """Return Terraform's runs of an instance as the record has them."""
+    query = select(terraform_run).where(terraform_run.c.instance_id == key)
+    with hub.database.read() as conn:
+        return list(conn.execute(query))
 
 
 def wait_state(hub: Hub, key: str, state: str) -> Row[Any]:
@@ -218,25 +224,25 @@ def _ask_resize(hub: Hub, key: str) -> None:
     hub.database.transact(lambda conn: ask(conn, wish, now_us()))
 
 
-def _stop(hub: Hub, key: str) -> None:
+def ask_stop(hub: Hub, key: str) -> None:
     wish = Request(key, Kind.STOP, "alice", "done")
     hub.database.transact(lambda conn: ask(conn, wish, now_us()))
 
 
-def _is_resized(hub: Hub, key: str) -> bool:
+def is_resized(hub: Hub, key: str) -> bool:
     with hub.database.read() as conn:
         query = select(resize.c.ended_us).where(resize.c.instance_id == key)
         return any(conn.execute(query).scalars())
 
 
-def _find_ready(hub: Hub, key: str) -> list[Row[Any]] | None:
+def find_ready(hub: Hub, key: str) -> list[Row[Any]] | None:
     query = select(segment).where(segment.c.instance_id == key, segment.c.meter == "ready")
     with hub.database.read() as conn:
         rows = list(conn.execute(query.order_by(segment.c.start_us)))
     return rows if rows and all(each.end_us is not None for each in rows) else None
 
 
-def _is_at(hub: Hub, key: str, point: str) -> bool:
+def is_at(hub: Hub, key: str, point: str) -> bool:
     looks: dict[str, Callable[[], bool]] = {
         "requested": lambda: True,
         "apply runs": lambda: _find_run(hub, key, "apply", 1) is not None,
@@ -258,7 +264,7 @@ def _find_run(hub: Hub, key: str, action: str, number: int) -> Path | None:
     return found if found is not None and (found / "pid.json").exists() else None
 
 
-def _kill_terraform(hub: Hub, key: str) -> None:
+def kill_terraform(hub: Hub, key: str) -> None:
     """Kill the newest run with all that it started but the instance itself."""
     folder = sorted((hub.state / "terraform" / key / "runs").iterdir())[-1]
     data = find_json(folder / "pid.json")
