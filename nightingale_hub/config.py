@@ -20,6 +20,9 @@ SCOPES = {
     "custom:nightingale:instance:change": {"description": "Resize an instance, or keep it longer"},
     "custom:nightingale:money:set": {"description": "Set budgets of customers that one manages"},
     "custom:nightingale:money:treasury": {"description": "Grant, price and invoice"},
+    "custom:nightingale:fleet:manage": {
+        "description": "Release people, remove homes, grant datasets, see orphans"
+    },
 }
 # Beside a culler that an operator may have already.
 CULLER = "nightingale-culler"

@@ -59,6 +59,11 @@ def withdraw(conn: Connection, name: str, grantee: str) -> bool:
     return conn.execute(delete(dataset_grant).where(key)).rowcount > 0
 
 
+def list_datasets(conn: Connection) -> list[Row[Any]]:
+    """Return every dataset, by name."""
+    return list(conn.execute(select(dataset).order_by(dataset.c.name)))
+
+
 def list_granted(conn: Connection, user: str, at_us: int | None = None) -> list[Row[Any]]:
     """Return the datasets that *user* may mount at *at_us*, by default now, by name.
 

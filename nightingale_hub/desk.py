@@ -1,8 +1,8 @@
-"""The verbs of billing's desk: what may be asked about money, with which fields.
+"""The verbs of the desk: what may be asked about money and about the fleet, with which fields.
 
-The command line, the console's API and its OpenAPI read this table; `services.billing` answers. An
-amount is decimal text (`12.50`), a time a UTC date or time, a field that is left out is decided by
-billing.
+The command line, the console's API and its OpenAPI read these tables; `services.billing` answers
+about money, `nightingale_hub.fleet` about the fleet. An amount is decimal text (`12.50`), a time a
+UTC date or time, a field that is left out is decided by who answers.
 """
 
 from collections.abc import Mapping
@@ -192,4 +192,41 @@ VERBS: dict[str, Verb] = {
         {"customer": CUSTOMER, "month": MONTH},
     ),
     "month.pdf": Verb("get a month's statement as PDF", {"customer": CUSTOMER, "month": MONTH}),
+}
+
+REASON = _needs("why; the person and the log read it")
+
+# For the hub's admins alone.
+FLEET_VERBS: dict[str, Verb] = {
+    "orphan.list": Verb("list what runs in a cloud and belongs to nobody"),
+    "quarantine.list": Verb("list who may start nothing, by whom and why"),
+    "quarantine.release": Verb(
+        "let a person start instances again",
+        {"user": USER, "reason": REASON},
+        writes=True,
+    ),
+    "home.list": Verb(
+        "list the homes that are kept, by owner and server", {"user": Field("whose")}
+    ),
+    "home.remove": Verb(
+        "remove a person's home for ever; their instances must be stopped",
+        {
+            "user": USER,
+            "server": Field("the server whose home it is; default: the default server"),
+            "reason": REASON,
+            "confirm": Field("the user's name again; asked for where it is left out"),
+        },
+        writes=True,
+    ),
+    "dataset.list": Verb("list datasets and who may mount them"),
+    "dataset.grant": Verb(
+        "let a person mount a dataset",
+        {"dataset": _needs("its name"), "to": _needs("the hub user's name; * is everyone")},
+        writes=True,
+    ),
+    "dataset.withdraw": Verb(
+        "take a dataset back: mounts refuse to open its files within seconds",
+        {"dataset": _needs("its name"), "to": _needs("whose grant ends"), "reason": REASON},
+        writes=True,
+    ),
 }

@@ -1,10 +1,20 @@
 """Homes outlive instances; one is removed only when somebody asks for that, and nothing uses it."""
 
-from sqlalchemy import Connection, select, update
+from typing import Any
+
+from sqlalchemy import Connection, func, select, text, update
 
 from nightingale_hub.errors import Conflict
 from nightingale_hub.instances import ENDED, State, add_progress, get
 from nightingale_hub.tables.instances import instance
+
+other = instance.alias()
+
+
+def lock_owner(conn: Connection, owner: str) -> None:
+    """Let no one else decide about *owner*'s instances and homes until the transaction ends."""
+    if conn.dialect.name == "postgresql":  # SQLite has one writer anyway
+        conn.execute(text("SELECT pg_advisory_xact_lock(hashtext(:owner))"), {"owner": owner})
 
 
 def want_gone(conn: Connection, instance_id: str, at_us: int, reason: str) -> None:
@@ -15,6 +25,7 @@ def want_gone(conn: Connection, instance_id: str, at_us: int, reason: str) -> No
     row = get(conn, instance_id)
     if row.actual == State.GONE or row.wanted == "gone":
         return
+    lock_owner(conn, row.owner)
     users = conn.execute(
         select(instance.c.id).where(instance.c.owner == row.owner, instance.c.actual.not_in(ENDED))
     ).scalars()
@@ -28,3 +39,51 @@ def want_gone(conn: Connection, instance_id: str, at_us: int, reason: str) -> No
         update(instance).where(instance.c.id == row.id).values(wanted="gone", next_try_us=0)
     )
     add_progress(conn, instance_id, at_us, f"Its home is to be removed: {reason}")
+
+
+def check_home_stays(conn: Connection, owner: str) -> None:
+    """Raise `Conflict` while a home of *owner* is to be removed: a start would lose its files.
+
+    Holds off a removal until the transaction ends.
+    """
+    lock_owner(conn, owner)
+    going = conn.execute(
+        select(instance.c.id).where(
+            instance.c.owner == owner,
+            instance.c.wanted == "gone",
+            instance.c.actual != State.GONE,
+        )
+    ).first()
+    if going is not None:
+        raise Conflict(
+            f"the home of {owner} is being removed with instance {going.id}; start again when "
+            "that is over"
+        )
+
+
+def list_homes(conn: Connection, owner: str | None = None) -> list[dict[str, Any]]:
+    """Return the last instance of each server whose home is kept or being removed, by owner.
+
+    The local cloud has one home for all servers of an owner. *owner* limits it to one person.
+    """
+    last = select(func.max(instance.c.created_us)).where(
+        instance.c.owner == other.c.owner, instance.c.server_name == other.c.server_name
+    )
+    query = select(other).where(other.c.created_us == last.scalar_subquery())
+    if owner is not None:
+        query = query.where(other.c.owner == owner)
+    rows = conn.execute(query.order_by(other.c.owner, other.c.server_name))
+    return [
+        {
+            "owner": row.owner,
+            "server": row.server_name,
+            "cloud": row.cloud,
+            "region": row.region,
+            "instance": row.id,
+            "state": "to be removed"
+            if row.wanted == "gone" and row.actual == State.STOPPED
+            else row.actual,
+        }
+        for row in rows
+        if row.actual != State.GONE
+    ]

@@ -95,6 +95,15 @@ def find_current(conn: Connection, owner: str, server_name: str) -> Row[Any] | N
     ).one_or_none()
 
 
+def find_last(conn: Connection, owner: str, server_name: str | None = None) -> Row[Any] | None:
+    """Return the newest instance of *owner*, of one server or of any, or None."""
+    query = select(instance).where(instance.c.owner == owner)
+    if server_name is not None:
+        query = query.where(instance.c.server_name == server_name)
+    newest = query.order_by(instance.c.created_us.desc(), instance.c.id).limit(1)
+    return conn.execute(newest).one_or_none()
+
+
 def list_unsettled(conn: Connection) -> list[Row[Any]]:
     """Return every instance that is not gone, oldest first."""
     return list(

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, insert
 from sqlalchemy.exc import IntegrityError
 
 from nightingale_hub.errors import Conflict
+from nightingale_hub.homes import check_home_stays
 from nightingale_hub.instances import State, find_current
 from nightingale_hub.offers import Offer
 from nightingale_hub.quarantine import check_quarantine
@@ -35,10 +36,11 @@ class Launch:
 def create(conn: Connection, launch: Launch, at_us: int) -> str:
     """Write down that *launch* is wanted and return the new instance's id.
 
-    Raises `Conflict` while the same server's last instance is not gone, `NotAllowed` while its
-    owner is in quarantine, `OverQuota`.
+    Raises `Conflict` while the same server's last instance is not gone or a home of its owner is
+    to be removed, `NotAllowed` while its owner is in quarantine, `OverQuota`.
     """
     check_quarantine(conn, launch.owner)
+    check_home_stays(conn, launch.owner)
     check_quota(conn, launch.quota, launch.owner, launch.offer.size)
     current = find_current(conn, launch.owner, launch.server_name)
     if current is not None:

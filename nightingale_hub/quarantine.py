@@ -15,6 +15,12 @@ def find_quarantine(conn: Connection, owner: str) -> Row[Any] | None:
     ).one_or_none()
 
 
+def list_quarantined(conn: Connection) -> list[Row[Any]]:
+    """Return every open quarantine, oldest first."""
+    query = select(quarantine).where(quarantine.c.ended_us.is_(None))
+    return list(conn.execute(query.order_by(quarantine.c.since_us)))
+
+
 def check_quarantine(conn: Connection, owner: str) -> None:
     """Raise `NotAllowed` with the reason while *owner* is in quarantine."""
     found = find_quarantine(conn, owner)

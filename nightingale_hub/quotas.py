@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, select
 
 from nightingale_hub.errors import ConfigError, OverQuota
+from nightingale_hub.homes import lock_owner
 from nightingale_hub.offers import LETTERS, Size
 from nightingale_hub.tables.instances import instance
 
@@ -71,8 +72,7 @@ def check_quota(conn: Connection, quota: Quota, owner: str, size: Size) -> None:
     quota.check_size(size)
     if quota.instances is None:
         return
-    if conn.dialect.name == "postgresql":  # SQLite has one writer anyway
-        conn.execute(text("SELECT pg_advisory_xact_lock(hashtext(:owner))"), {"owner": owner})
+    lock_owner(conn, owner)
     count = conn.execute(
         select(func.count())
         .select_from(instance)

@@ -6,7 +6,7 @@ at that very instant, however late it looks.
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from nightingale_hub.offers import Offer
 from nightingale_hub.tables.instances import instance
@@ -50,12 +50,3 @@ def change_shape(
     ).scalar()
     add_shape(conn, instance_id, offer, max(effective_us, (last_us or 0) + 1), cause)
     conn.execute(update(instance).where(instance.c.id == instance_id).values(**to_shape(offer)))
-
-
-def list_shapes(conn: Connection, instance_id: str) -> list[Row[Any]]:
-    """Return every shape that an instance had, in order."""
-    return list(
-        conn.execute(
-            select(shape).where(shape.c.instance_id == instance_id).order_by(shape.c.effective_us)
-        )
-    )

@@ -9,6 +9,7 @@ from nightingale_hub.auth import sha256_hex
 from nightingale_hub.instances import find_current
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import segment
+from nightingale_hub.tables.supervision import shape
 
 S = 1_000_000
 BOOT = "b0071e57" * 4
@@ -60,3 +61,9 @@ def list_segments(conn: Connection, instance_id: str, meter: str = "ready") -> l
         .order_by(segment.c.start_us, segment.c.id)
     )
     return [tuple(row) for row in rows]
+
+
+def list_shapes(conn: Connection, instance_id: str) -> list[Any]:
+    """Return the row of every shape that an instance had, in order."""
+    query = select(shape).where(shape.c.instance_id == instance_id)
+    return list(conn.execute(query.order_by(shape.c.effective_us)))

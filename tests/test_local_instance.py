@@ -1,7 +1,10 @@
 """Life and death of an instance on this machine, with real processes."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -11,6 +14,7 @@ from nightingale_hub.processes import (
     find_identity,
     is_alive,
     list_descendants,
+    list_marked,
     send_signal,
     wait_gone,
 )
@@ -92,12 +96,22 @@ def test_down_of_a_server_that_ignores_sigterm_ends_within_20_s(plain_instance):
     assert time.monotonic() - began < 20
 
 
-def test_down_of_what_never_was_succeeds(plain_instance):
+def test_down_of_what_is_not_on_record_ends_all_that_bears_its_mark(plain_instance):
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    mark = {"NIGHTINGALE_INSTANCE_ID": plain_instance.directory.name}
+    with subprocess.Popen(
+        command, env=mark, user=plain_instance.uid, group=plain_instance.uid
+    ) as stray:
+        wait_for(lambda: list_marked(*next(iter(mark.items()))))
+        plain_instance.down()
+        assert stray.wait(5) < 0
+    assert not (plain_instance.directory / "agent.pid").exists()
+
+
+def test_down_of_what_never_was_succeeds_and_makes_nothing(plain_instance):
+    shutil.rmtree(plain_instance.directory)
     plain_instance.down()
-    (plain_instance.directory / "boot.json").unlink()
-    (plain_instance.directory / "lock").unlink()
-    plain_instance.directory.rmdir()
-    plain_instance.down()
+    assert not plain_instance.directory.exists()
 
 
 def test_a_killed_agent_takes_everything_with_it(any_instance):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from nightingale_hub.database import Database
-from nightingale_hub.desk import VERBS
+from nightingale_hub.desk import FLEET_VERBS, VERBS
 from nightingale_hub.services.billing.desk import verbs
 from nightingale_hub.services.console.routes import API
 from tests.console import ACCESS, READ
@@ -97,7 +97,8 @@ def test_the_table_of_verbs_says_what_the_desk_does():
 def test_the_openapi_describes_every_route_and_names_none_that_is_not_there(console):
     described = httpx.get(f"{console.url}api/openapi.json", trust_env=False).json()
     plain = {f"/{path[4:]}".replace("\\", "") for path, _ in API if "(" not in path}
-    assert set(described["paths"]) == plain | {f"/money/{name}" for name in VERBS}
+    desks = {f"/money/{name}" for name in VERBS} | {f"/fleet/{name}" for name in FLEET_VERBS}
+    assert set(described["paths"]) == plain | desks
     assert set(described["paths"]["/status"]) == {"get"}
     assert set(described["paths"]["/resize"]) == {"get", "post"}
     operations = [one for path in described["paths"].values() for one in path.values()]

@@ -12,7 +12,6 @@ from nightingale_hub.instances import owner_hash
 from nightingale_hub.offers import Size
 from nightingale_hub.quotas import Quota
 from nightingale_hub.requests import Kind, Request, ask
-from nightingale_hub.shapes import list_shapes
 from nightingale_hub.terraform.workspace import Workspace
 from tests.fleet import (
     SERVER,
@@ -23,7 +22,7 @@ from tests.fleet import (
 )
 from tests.hub import read_command
 from tests.prices import add_prices
-from tests.record import change
+from tests.record import change, list_shapes
 
 SMALL, BIG = Size("S"), Size("M")
 

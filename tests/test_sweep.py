@@ -5,13 +5,13 @@ import pytest
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.clouds import parse_clouds
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.orphans import list_orphans
 from nightingale_hub.services.supervisor.capacity import explain_end, find_lack, find_next_type
-from nightingale_hub.services.supervisor.sweep import Sweep, list_orphans
+from nightingale_hub.services.supervisor.sweep import Sweep
 from nightingale_hub.settings import NightingaleHub
-from nightingale_hub.shapes import list_shapes
 from nightingale_hub.tables.instances import instance
 from tests.aws import IMAGE, REGION, running_moto
-from tests.record import add_instance
+from tests.record import add_instance, list_shapes
 from tests.serving import make_context
 
 

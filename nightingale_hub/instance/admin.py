@@ -1,8 +1,8 @@
-"""`nightingale admin`: customers, grants, budgets, plans, prices and invoices.
+"""`nightingale admin`: money (customers to invoices), and the fleet (orphans, homes, datasets).
 
 With a token it asks the console, from anywhere. With the hub's configuration, on the hub's own
-machine, it asks billing's desk in this process, over the database that the configuration names:
-who may read that file is an admin.
+machine, it asks the desk in this process, over the database that the configuration names: who may
+read that file is an admin.
 """
 
 import argparse
@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from nightingale_hub.clock import format_time, now_us
-from nightingale_hub.desk import VERBS, Verb
+from nightingale_hub.desk import FLEET_VERBS, VERBS, Verb
 from nightingale_hub.errors import BadInput
 from nightingale_hub.instance.console_client import ConsoleClient
 from nightingale_hub.instance.report import format_facts, format_table
+from nightingale_hub.instance.terminal import ask_line, check_can_ask, say
 from nightingale_hub.money import format_minor, format_money, format_rate
 from nightingale_hub.text import visible
 
 CONFIG_NAME = "NIGHTINGALE_CONFIG"
+ALL_VERBS = {**VERBS, **FLEET_VERBS}
 EXPLAIN = "Explain a line: its segment, its seconds, their prices, the amount."
 HIDDEN = {"base64", "content", "days", "pieces"}
 
@@ -40,12 +42,17 @@ def add_admin(parser: argparse.ArgumentParser) -> None:
     explain = nouns.add_parser("explain", help="a line of a statement", description=EXPLAIN)
     explain.add_argument("field_line", type=int, metavar="LINE", help="the line's number")
     explain.set_defaults(noun="line", verb="explain")
+    text = FLEET_VERBS["orphan.list"].text
+    orphans = nouns.add_parser("orphans", help=text, description=f"{text.capitalize()}.")
+    orphans.set_defaults(noun="orphan", verb="list")
     made: dict[str, Any] = {}
-    for name, verb in VERBS.items():
+    for name, verb in ALL_VERBS.items():
         noun, _, does = name.partition(".")
+        if noun == "orphan":
+            continue  # above, in one word
         if noun not in made:
             texts = ", ".join(
-                each.partition(".")[2] for each in VERBS if each.startswith(f"{noun}.")
+                each.partition(".")[2] for each in ALL_VERBS if each.startswith(f"{noun}.")
             )
             also = ["prices"] if noun == "price" else []
             one = nouns.add_parser(noun, aliases=also, help=texts, description=f"{noun}: {texts}.")
@@ -64,14 +71,16 @@ def add_admin(parser: argparse.ArgumentParser) -> None:
             )
         if does == "pdf":
             command.add_argument("--out", metavar="FILE", help="where the PDF goes")
+        if "confirm" in verb.fields:
+            command.add_argument("-y", "--yes", action="store_true", help="do not ask")
 
 
 def run_admin(options: argparse.Namespace, console: ConsoleClient | None) -> None:
     """Ask the desk and print its answer; raises what it raises."""
     name = f"{options.noun}.{options.verb}"
-    if name not in VERBS:  # `prices refresh` reads as well as `price refresh`
+    if name not in ALL_VERBS:  # `prices refresh` reads as well as `price refresh`
         name = f"{options.noun.removesuffix('s')}.{options.verb}"
-    verb = VERBS[name]
+    verb = ALL_VERBS[name]
     fields = {
         field: getattr(options, f"field_{field}")
         for field in verb.fields
@@ -82,6 +91,8 @@ def run_admin(options: argparse.Namespace, console: ConsoleClient | None) -> Non
     if name == "reconcile.take":
         fields["name"] = fields.get("name", Path(fields["base64"]).name)
         fields["base64"] = _read_bill(fields["base64"])
+    if "confirm" in verb.fields and "confirm" not in fields:
+        fields["confirm"] = _confirm(fields["user"], options.yes)
     if options.config is not None:
         answer = _ask_here(options.config, name, verb, fields)
     else:
@@ -148,9 +159,20 @@ def _format(key: str, value: Any, currency: str) -> str:
 def _ask_console(
     console: ConsoleClient, name: str, verb: Verb, fields: dict[str, Any]
 ) -> dict[str, Any]:
-    if verb.writes:
-        return console.post(f"money/{name}", fields)
-    return console.get(f"money/{name}", **fields)
+    path = f"fleet/{name}" if name in FLEET_VERBS else f"money/{name}"
+    return console.post(path, fields) if verb.writes else console.get(path, **fields)
+
+
+def _confirm(user: str, is_sure: bool) -> str:
+    """Return the name that a person types to confirm; raises `BadInput` where nobody can be asked.
+
+    A name that is not *user* changes nothing: whoever answers refuses it.
+    """
+    if is_sure:
+        return user
+    check_can_ask("home remove")
+    say(f"The home of {visible(user)} is removed for ever, with every file in it.")
+    return ask_line("Type the user's name to remove it: ")
 
 
 def _ask_here(config: str, name: str, verb: Verb, fields: dict[str, Any]) -> dict[str, Any]:
@@ -165,16 +187,21 @@ def _ask_here(config: str, name: str, verb: Verb, fields: dict[str, Any]) -> dic
     settings = importlib.import_module("nightingale_hub.settings").NightingaleHub.from_dict(
         dict(loaded.TerraformSpawner.hub_settings)
     )
-    desk = importlib.import_module("nightingale_hub.services.billing.desk.visit")
-    verbs = importlib.import_module("nightingale_hub.services.billing.desk.verbs")
     database = importlib.import_module("nightingale_hub.database").Database(settings.db_url)
     at_us, who = now_us(), f"{getpass.getuser()} on the hub's machine"
 
     def work(conn: Any) -> dict[str, Any]:
+        answer: dict[str, Any]
+        if name in FLEET_VERBS:
+            fleet = importlib.import_module("nightingale_hub.fleet")
+            answer = fleet.serve(conn, name, who, fields, at_us)
+            return answer
+        desk = importlib.import_module("nightingale_hub.services.billing.desk.visit")
+        verbs = importlib.import_module("nightingale_hub.services.billing.desk.verbs")
         visit = desk.Visit(
             conn, who, True, at_us, settings.invoice_issuer, settings.invoice_due_days
         )
-        answer: dict[str, Any] = verbs.serve(visit, name, fields)
+        answer = verbs.serve(visit, name, fields)
         return answer
 
     try:

@@ -111,7 +111,7 @@ def _add_commands(add: Callable[..., Any]) -> None:
     add_manifest(add("manifest", run_manifest, "write down what was read here, signed by the log"))
     add("doctor", run_doctor, "look at what is well here and what is not")
     add_commands(add("audit", run_audit, "check a bundle of the audit log, with no hub"))
-    add_admin(add("admin", run_admin, "customers, grants, budgets, plans, prices and invoices"))
+    add_admin(add("admin", run_admin, "money and fleet, for the hub's admins and managers"))
     shell = add("complete", run_completion, "print what completes this in bash or zsh")
     shell.add_argument("shell", choices=HEAD, nargs="?", default="bash")
 

@@ -20,3 +20,9 @@ def is_confirmed(question: str) -> bool:
     """Ask *question* and tell whether the answer is yes."""
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def ask_line(question: str) -> str:
+    """Ask *question* and return the line that is typed."""
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

@@ -5,6 +5,7 @@ from typing import Any
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.instances import list_for, list_unsettled
+from nightingale_hub.orphans import list_orphans
 from nightingale_hub.services.console.page import AdminPage
 from nightingale_hub.services.console.summary import (
     Figures,
@@ -28,14 +29,19 @@ class Fleet(AdminPage):
     async def gather(self) -> dict[str, Any]:
         """Return all instances that are not gone, then the newest that are."""
         at_us = now_us()
-        unsettled, newest = await self.context.read(
-            lambda conn: (list_unsettled(conn), list_for(conn, None, RECENT_SHOWN))
+        unsettled, newest, orphans = await self.context.read(
+            lambda conn: (
+                list_unsettled(conn),
+                list_for(conn, None, RECENT_SHOWN),
+                list_orphans(conn),
+            )
         )
         gone = [row for row in newest if row.gone_us is not None]
         rows = [*reversed(unsettled), *gone]
         figures = await self._gather_figures({row.owner for row in rows}, at_us)
         return {
             "instances": [figures[row.owner].summarize(row) for row in rows],
+            "orphans": orphans,
             "missing": merge_missing(figures.values()),
             "at_us": at_us,
         }

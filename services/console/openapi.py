@@ -5,7 +5,7 @@ from typing import Any
 
 from tornado.web import RequestHandler
 
-from nightingale_hub.desk import VERBS, Field, Verb
+from nightingale_hub.desk import FLEET_VERBS, VERBS, Field, Verb
 
 METHODS = ("get", "post", "put", "delete")
 ERROR = {
@@ -27,14 +27,15 @@ def describe_api(prefix: str, routes: Iterable[tuple[str, type[RequestHandler]]]
     for path, handler in routes:
         name = path.removeprefix("api/").replace("\\", "")
         if "(" in name:
-            continue  # the desk's own, below, and what is not there
+            continue  # the desks' own, below, and what is not there
         own = [each for each in METHODS if _has(handler, each)]
         server = [_parameter("server", "which of your servers is meant", False)]
         paths[f"/{name}"] = {
             each: _operation(f"{each} {name}", _first_line(handler, each), server) for each in own
         }
-    for name, verb in VERBS.items():
-        paths[f"/money/{name}"] = {"post" if verb.writes else "get": _describe(name, verb)}
+    for folder, verbs in (("money", VERBS), ("fleet", FLEET_VERBS)):
+        for name, verb in verbs.items():
+            paths[f"/{folder}/{name}"] = {"post" if verb.writes else "get": _describe(name, verb)}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Nightingale Hub console", "version": "1"},

@@ -138,13 +138,6 @@ def _note_removed(conn: Connection, cloud: str, region: str, alive: set[str], at
     )
 
 
-def list_orphans(conn: Connection) -> list[Row[Any]]:
-    """Return what is in quarantine, oldest first."""
-    return list(
-        conn.execute(select(orphan).where(orphan.c.removed_us.is_(None)).order_by(orphan.c.seen_us))
-    )
-
-
 def _list_regions(cloud: str, conn: Connection) -> set[str]:
     query = select(instance.c.region).where(instance.c.cloud == cloud).distinct()
     return set(conn.execute(query).scalars())
