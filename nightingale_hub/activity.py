@@ -54,7 +54,7 @@ def take_report(
     _change(conn, instance_id, **values)
     for fault in faults:
         add_progress(conn, instance_id, at_us, _describe(fault))
-        if fault.startswith("server_"):
+        if fault.startswith("server_") and not fault.startswith("server_lost"):  # told below
             _tell(conn, instance_id, Kind.ERROR, _describe(fault), f"fault:{fault}", at_us)
         if fault.startswith("server_lost"):
             why = fault.partition(": ")[2] or "its server ended again and again"

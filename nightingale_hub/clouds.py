@@ -9,7 +9,7 @@ from nightingale_hub.errors import ConfigError
 
 KNOWN = ("aws",)
 _NEEDED = {"zones", "image", "hub_cidrs"}
-_OPTIONAL = {"cidr", "environment", "spot", "instead", "datasets"}
+_OPTIONAL = {"cidr", "environment", "spot", "instead", "then", "datasets"}
 _ZONE = re.compile(r"[a-z0-9-]{1,40}")
 _IMAGE = re.compile(r"ami-[0-9a-f]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -64,6 +64,15 @@ def _check(where: str, cloud: dict[str, Any]) -> None:
         raise ConfigError(
             f"{where}['instead'] names {min(strange)!r}, which is not in the catalogue of types"
         )
+    then = cloud.get("then")
+    if then is not None and not (
+        isinstance(then, dict)
+        and set(then) == {"cloud", "region"}
+        and then["cloud"] in (*KNOWN, "local")
+        and isinstance(then["region"], str)
+        and _ZONE.fullmatch(then["region"])
+    ):
+        raise ConfigError(f"{where}['then'] must name the next cloud and its region")
     _check_datasets(where, cloud.get("datasets", {}))
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, exists, insert, select, u
 
 from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import IllegalEdge, NotFound
+from nightingale_hub.notices import Kind, add_notice
 from nightingale_hub.tables.instances import instance, progress
 from nightingale_hub.tables.supervision import resize
 
@@ -45,6 +46,9 @@ class Cause(StrEnum):
     BUDGET = "budget"
     QUARANTINE = "quarantine"
 
+
+# Nobody asked for these: the owner is told wherever they are.
+TOLD = (Cause.CRASHED, Cause.PREEMPTED)
 
 EDGES = {
     "requested_to_launching": (State.REQUESTED, State.LAUNCHING),
@@ -183,7 +187,28 @@ def want_stopped(
     ).rowcount
     if changed:
         add_progress(conn, instance_id, at_us, f"Stop accepted: {reason}")
+        if cause in TOLD:
+            owner = get(conn, instance_id).owner
+            said = f"{instance_id} {cause}"
+            add_notice(conn, owner, Kind.ERROR, said, reason, f"stopped:{instance_id}", at_us)
     return bool(changed)
+
+
+def change_place(
+    conn: Connection, instance_id: str, cloud: str, region: str, machine: str | None
+) -> None:
+    """Record that an instance of which nothing exists yet is to be made elsewhere.
+
+    *machine* is the one whose supervisors can work on it, None for any. Raises `IllegalEdge`
+    unless it is launching.
+    """
+    changed = conn.execute(
+        update(instance)
+        .where(instance.c.id == instance_id, instance.c.actual == State.LAUNCHING)
+        .values(cloud=cloud, region=region, machine=machine)
+    ).rowcount
+    if changed != 1:
+        raise IllegalEdge(f"instance {instance_id} is not launching any more")
 
 
 def put_off(

@@ -43,9 +43,11 @@ class HubTraits(Configurable):
         help="What each cloud but local needs, by its name. For aws: `zones` (list), `image` "
         "(ami-…), `hub_cidrs` (list: the only addresses that instances may reach), and optionally "
         "`cidr` (of the network), `environment` (credentials and endpoints for provider and SDK; "
-        "without it they find their own), `spot` (take capacity that can be taken back), "
-        "`instead` (per instance type, others to try where it can't be had) and `datasets` (per "
-        "dataset, the `snapshot` that it is made from and its `disk_gib`).",
+        "without it they find their own), `spot` (whether to take what can be taken back), "
+        "`instead` (per instance type, others to try where it can't be had in any zone), `then` "
+        "(an object with `cloud` and `region`, to go on in where nothing is left and the home is "
+        "new; the price stays the one that was shown) and `datasets` (per dataset, the `snapshot` "
+        "that it is made from and its `disk_gib`).",
     ).tag(config=True)
 
     orphan_after_s = Float(

@@ -86,6 +86,13 @@ class Workspace:
         run = self.find_run()
         return run.list_outputs() if run is not None and run.action == "apply" else {}
 
+    def empty(self) -> None:
+        """Remove all but its runs: another module follows, and no run is counted twice."""
+        for path in self.directory.glob("*"):
+            if path.name == "runs":
+                continue
+            path.unlink() if path.is_symlink() or not path.is_dir() else shutil.rmtree(path)
+
     def remove(self) -> None:
         """Remove the workspace with its state; only for one whose instance is gone."""
         shutil.rmtree(self.directory, ignore_errors=True)

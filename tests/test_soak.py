@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from tests.soak import audit
+from tests.soak import audit, aws
 from tests.soak.__main__ import main
 from tests.soak.supervisors import POINTS, VICTIMS, list_cases, live, soaking
 
@@ -25,6 +25,12 @@ def test_each_victim_dies_at_each_point_where_it_lives():
     cases = list_cases()
     assert len(cases) == len(set(cases)) == 2 * len(POINTS) + 3
     assert {case.victim for case in cases} == set(VICTIMS)
+
+
+def test_on_aws_the_keeper_dies_at_each_point_and_the_provider_where_it_works():
+    cases = aws.list_cases()
+    assert len(cases) == len(set(cases)) == 3 * len(POINTS) + 2 * 3
+    assert {case.victim for case in cases} == set(aws.VICTIMS)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's daemon is followed by another")

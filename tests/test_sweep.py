@@ -1,12 +1,17 @@
 """The sweep and the lack of capacity: what a cloud says, held against the record."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.clouds import parse_clouds
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.notices import list_notices
 from nightingale_hub.orphans import list_orphans
 from nightingale_hub.services.supervisor.capacity import explain_end, find_lack, find_next_type
+from nightingale_hub.services.supervisor.inventory import explain_reason
 from nightingale_hub.services.supervisor.sweep import Sweep
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.instances import instance
@@ -121,7 +126,9 @@ async def test_one_that_the_cloud_took_back_is_stopped_and_its_owner_told(
     await sweep.step()
     with database.read() as conn:
         row = conn.execute(instance.select()).one()
+        [told] = list_notices(conn, row.owner)
     assert (row.wanted, row.cause) == ("stopped", cause)
+    assert (told.subject, told.body) == (f"{row.id} {cause}", row.reason)
     assert "the home is kept, start again" in row.reason
 
 
@@ -165,6 +172,19 @@ async def test_a_cloud_that_does_not_answer_removes_nothing_and_stops_nothing(
         assert conn.execute(instance.select()).one().wanted == "running"
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("Client.InstanceInitiatedShutdown", "as after a kernel panic"),
+        ("Server.InternalError", "the cloud's machine under it failed"),
+        ("Server.NeverHeardOf", "(Server.NeverHeardOf)"),
+        ("", "(no reason given)"),
+    ],
+)
+def test_why_it_ended_is_told_as_far_as_the_cloud_tells(reason, said):
+    assert said in explain_reason(reason)
+
+
 AWS_ERROR = (
     "creating EC2 Instance: operation error EC2: RunInstances, https response error StatusCode: "
     "500, api error {}: We currently do not have sufficient g5.xlarge capacity"
@@ -196,9 +216,14 @@ def test_the_policy_is_followed_to_its_end():
     assert find_next_type(instead, "g5.xlarge") == "g4dn.xlarge"
     assert find_next_type(instead, "g4dn.xlarge") is None
     assert find_next_type(instead, "p5.48xlarge") is None
-    said = explain_end("aws", REGION, "g4dn.xlarge", AWS_ERROR.format("Unsupported"))
-    assert said.startswith("aws us-east-1 has no g4dn.xlarge left (Unsupported)")
+    row: Any = SimpleNamespace(cloud="aws", region=REGION, instance_type="g4dn.xlarge")
+    tried: list[Any] = [SimpleNamespace(zone="us-east-1a", instance_type="g5.xlarge")]
+    said = explain_end(row, "Unsupported", AWS_ERROR.format("Unsupported"), tried)
+    assert said.startswith(
+        "aws us-east-1a, us-east-1 has no g5.xlarge, g4dn.xlarge left (Unsupported)"
+    )
     assert "try again later" in said
+    assert explain_end(row, None, "no such image", []) == "The launch failed: no such image"
 
 
 GOOD = {"zones": ["us-east-1a"], "image": "ami-0abc", "hub_cidrs": ["10.0.0.0/24"]}
@@ -220,6 +245,8 @@ GOOD = {"zones": ["us-east-1a"], "image": "ami-0abc", "hub_cidrs": ["10.0.0.0/24
         ({"aws": {**GOOD, "environment": {"A": 1}}}, "'environment'"),
         ({"aws": {**GOOD, "spot": "yes"}}, "'spot'"),
         ({"aws": {**GOOD, "instead": {"g5.xlarge": ["; rm -rf"]}}}, "'instead'"),
+        ({"aws": {**GOOD, "then": {"cloud": "moon", "region": "x"}}}, "'then'"),
+        ({"aws": {**GOOD, "then": {"cloud": "local", "region": "../x"}}}, "'then'"),
     ],
 )
 def test_a_wrong_setting_of_a_cloud_is_named(wrong, said):

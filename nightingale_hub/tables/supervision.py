@@ -58,6 +58,21 @@ resize = Table(
     Index("uq_resize_open", "instance_id", unique=True, **IS_OPEN),
 )
 
+# Supervisor: what was tried in vain for a launch, so that its successor tries something else.
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("instance_id", Text, ForeignKey("instance.id"), nullable=False),
+    Column("cloud", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("zone", Text, nullable=False),  # empty where the home stays and chooses it
+    Column("instance_type", Text, nullable=False),
+    Column("lack", Text, nullable=False),  # the cloud's own word
+    Column("at_us", BigInteger, nullable=False),
+    Index(None, "instance_id"),
+)
+
 # Anyone but the supervisor, who takes it up: what is to happen to an instance, by whom and why.
 request = Table(
     "request",

@@ -1,22 +1,30 @@
-"""Lack of capacity told from other failures, and what is tried instead.
+"""Lack of capacity told from other failures, and what is tried instead, by the operator's policy.
 
-What a cloud says when it has none is its own; the words stand in its API's documentation. A home
-pins its zone, so another zone is never tried silently; another type keeps the price that was shown.
+First the next zone, then the next type in every zone, then the next cloud. A home that was in use
+pins zone and cloud, so these change for a new home alone; the price stays the one that was shown.
 ref: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html
 """
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
-from nightingale_hub.instances import add_progress
+from nightingale_hub.errors import NightingaleError, NoOffer
+from nightingale_hub.instances import add_progress, change_place
+from nightingale_hub.offers import Offer, Size, find_offer
 from nightingale_hub.resizing import to_offer
-from nightingale_hub.services.supervisor.runs import Ended
+from nightingale_hub.row_lease import this_machine
+from nightingale_hub.services.supervisor import attempts
+from nightingale_hub.services.supervisor.ground import find_home_zone, get_cloud, remove_home
+from nightingale_hub.services.supervisor.runs import Ended, bring_to_end
 from nightingale_hub.services.supervisor.work import Work
 from nightingale_hub.shapes import change_shape
 
+FIRST_PAUSE_S = 1.0
 # The code alone, as a word: a resource's own name may hold any of these.
 SAYS = {
     "aws": (
@@ -63,34 +71,99 @@ def find_next_type(instead: Mapping[str, Sequence[str]], instance_type: str) -> 
     return None
 
 
-async def try_instead(work: Work, ended: Ended) -> bool:
-    """Go on with another type when *ended* failed for lack of capacity and policy has one."""
+async def try_instead(work: Work, ended: Ended, lack: str) -> bool:
+    """Go on in another zone, as another type or in another cloud; False when none is left.
+
+    *ended* failed for *lack*. May remove a home that nobody ever used; costs money.
+    """
+    row, context = work.row, work.context
+    cloud = get_cloud(work.site)
+    zone = await context.read(lambda conn: find_home_zone(conn, work.site))
+    tried = await context.read(lambda conn: attempts.list_attempts(conn, row.id))
+    is_fresh = await context.read(lambda conn: attempts.is_home_fresh(conn, row))
+    refused = {zone, *attempts.list_refused_zones(tried, row)}
+    left = [each for each in cloud.get("zones", ()) if each not in refused]
+    where = f"{row.cloud} {zone or row.region} has no {row.instance_type} left ({lack})"
+    try:
+        if is_fresh and zone and left:
+            await remove_home(context, work.site)
+            await _go_on(work, ended, zone, lack, f"{where}; trying zone {left[0]}")
+            return True
+        other = find_next_type(cloud.get("instead", {}), row.instance_type)
+        if other is not None:
+            offer = replace(to_offer(row, row), instance_type=other)
+            await _go_on(work, ended, zone, lack, f"{where}; trying {other}", offer)
+            return True
+        then = cloud.get("then")
+        if then is None or not is_fresh:
+            return False
+        return await _change_cloud(work, ended, zone, lack, where, then)
+    except NightingaleError as error:
+        await work.put_off(
+            f"{where}, trying again in {{pause}}: {error}", FIRST_PAUSE_S, ended.close
+        )
+        return True
+
+
+async def _go_on(
+    work: Work, ended: Ended, zone: str, lack: str, said: str, offer: Offer | None = None
+) -> None:
     row = work.row
-    lack = find_lack(row.cloud, ended.error or "")
-    if lack is None:
-        return False
-    cloud = work.context.settings.clouds.get(row.cloud, {})
-    other = find_next_type(cloud.get("instead", {}), row.instance_type)
-    if other is None:
-        return False
-    said = f"{row.cloud} {row.region} has no {row.instance_type} left ({lack}); trying {other}"
 
     def write(conn: Connection, at_us: int) -> None:
         ended.close(conn, at_us)
-        offer = replace(to_offer(row, row), instance_type=other)
-        change_shape(conn, row.id, offer, at_us, "launch")
+        attempts.add_attempt(conn, row, zone, lack, at_us)
+        if offer is not None:
+            change_shape(conn, row.id, offer, at_us, "launch")
         add_progress(conn, row.id, at_us, said)
+
+    await work.write(write)
+
+
+async def _change_cloud(
+    work: Work, ended: Ended, zone: str, lack: str, where: str, then: Mapping[str, str]
+) -> bool:
+    """Leave nothing in this cloud, then go on in the next; False when it has no such size."""
+    row = work.row
+    size, at_us = Size(row.cpu, row.gpu, row.disk), work.clock()
+    try:
+        found = await work.context.read(
+            lambda conn: find_offer(conn, then["cloud"], then["region"], size, at_us)
+        )
+    except NoOffer:
+        return False
+    name = f"{then['cloud']} {then['region']}"
+    await _go_on(work, ended, zone, lack, f"{where}; trying {name}")
+    cleared = await bring_to_end(work.context, work.site, "destroy", work.clock)
+    if cleared.error is not None:
+        await work.put_off(
+            f"{where}, and not all of it could be removed, trying again in {{pause}}: "
+            f"{cleared.error}",
+            FIRST_PAUSE_S,
+            cleared.close,
+        )
+        return True
+    await remove_home(work.context, work.site)
+    await asyncio.to_thread(work.site.workspace.empty)
+    offer = replace(found, nano_usd_per_hour=row.nano_usd_per_hour)
+    machine = this_machine() if offer.cloud == "local" else None
+
+    def write(conn: Connection, at_us: int) -> None:
+        cleared.close(conn, at_us)
+        change_place(conn, row.id, offer.cloud, offer.region, machine)
+        change_shape(conn, row.id, offer, at_us, "launch")
 
     await work.write(write)
     return True
 
 
-def explain_end(cloud: str, region: str, instance_type: str, error: str) -> str:
+def explain_end(row: Row[Any], lack: str | None, error: str, tried: Sequence[Row[Any]]) -> str:
     """Return why a launch failed, in words that say what next where it was lack of capacity."""
-    lack = find_lack(cloud, error)
     if lack is None:
         return f"The launch failed: {error}"
+    types = list(dict.fromkeys([*(each.instance_type for each in tried), row.instance_type]))
+    places = list(dict.fromkeys([*(each.zone for each in tried if each.zone), row.region]))
     return (
-        f"{cloud} {region} has no {instance_type} left ({lack}), and nothing is set to be tried "
-        "instead; pick another size, or try again later"
+        f"{row.cloud} {', '.join(places)} has no {', '.join(types)} left ({lack}), and nothing is "
+        "set to be tried instead; pick another size, or try again later"
     )

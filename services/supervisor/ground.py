@@ -8,7 +8,7 @@ of one person do not fight for one volume.
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from nightingale_hub.durable import find_json
 from nightingale_hub.errors import ConfigError, Conflict
 from nightingale_hub.instances import owner_hash
 from nightingale_hub.service import Context
+from nightingale_hub.services.supervisor.attempts import list_attempts, list_refused_zones
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.tables.terraform import terraform_ground
 from nightingale_hub.terraform.means import Means
@@ -73,6 +74,8 @@ async def prepare(
     if workspace.means is None:
         return
     cloud = get_cloud(site)
+    tried = await context.read(lambda conn: list_attempts(conn, site.row.id))
+    refused = list_refused_zones(tried, site.row)
 
     async def stand_on(ground: Ground) -> dict[str, Any]:
         if action == "apply":
@@ -82,7 +85,7 @@ async def prepare(
 
     refs: dict[str, Any] = await stand_on(_network(site, cloud))
     if refs:
-        refs |= await stand_on(_home(site, cloud, refs["network_ref"]))
+        refs |= await stand_on(_home(site, cloud, refs["network_ref"], refused))
     if "home_ref" not in refs:
         return
     refs["datasets"] = []
@@ -162,7 +165,11 @@ async def _ensure(
     context: Context, site: Site, ground: Ground, tell: Callable[[str], Any]
 ) -> dict[str, Any]:
     means = _means(context, site, ground.kind, ground.path)
-    text = means.template.fingerprint + json.dumps(ground.variables, sort_keys=True)
+    values = dict(ground.variables)
+    if ground.kind == "home":
+        # In which order zones were tried changes nothing that is there.
+        values["zones"] = sorted(values["zones"])
+    text = means.template.fingerprint + json.dumps(values, sort_keys=True)
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     async with _making.setdefault(ground.path, asyncio.Lock()):
         row = await context.read(lambda conn: find_ground(conn, ground.path))
@@ -212,7 +219,19 @@ def _network(site: Site, cloud: dict[str, Any]) -> Ground:
     return Ground("network", f"network/{region}", variables)
 
 
-def _home(site: Site, cloud: dict[str, Any], network_ref: dict[str, Any]) -> Ground:
+def find_home_zone(conn: Connection, site: Site) -> str:
+    """Return the zone that the home of the instance's server is in; empty while there is none."""
+    row = find_ground(conn, _home_path(site))
+    return "" if row is None else str(json.loads(row.outputs)["home_ref"]["zone"])
+
+
+def _home_path(site: Site) -> str:
+    return f"home/{site.row.region}/{name_home(site.row.owner, site.row.server_name)}"
+
+
+def _home(
+    site: Site, cloud: dict[str, Any], network_ref: dict[str, Any], refused: Sequence[str] = ()
+) -> Ground:
     row, size = site.row, site.size or site.row
     home_id = name_home(row.owner, row.server_name)
     variables = {
@@ -220,11 +239,12 @@ def _home(site: Site, cloud: dict[str, Any], network_ref: dict[str, Any]) -> Gro
         "hub_id": site.settings.hub_id,
         "owner_hash": owner_hash(row.owner),
         "region": row.region,
-        "zones": cloud["zones"],
+        # A new home is made in the first.
+        "zones": sorted(cloud["zones"], key=lambda zone: zone in refused),
         "network_ref": network_ref,
         "disk_gib": DISK_GIB[size.disk],
     }
-    return Ground("home", f"home/{row.region}/{home_id}", variables)
+    return Ground("home", _home_path(site), variables)
 
 
 async def _list_datasets(

@@ -11,6 +11,14 @@ from typing import Any, Protocol
 from nightingale_hub.errors import ConfigError, Unavailable
 
 TAG = "nightingale:instance"
+# Why one ended, as far as a cloud tells.
+# ref: https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_StateReason.html
+REASONS = {
+    "Client.InstanceInitiatedShutdown": "it shut itself down, as after a kernel panic",
+    "Client.UserInitiatedShutdown": "somebody stopped it in the cloud",
+    "Server.InternalError": "the cloud's machine under it failed",
+    "Server.ScheduledStop": "the cloud stopped it for a repair of its machine",
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,12 @@ class AwsInventory:
 def get_inventory(cloud: str, region: str, environment: Mapping[str, str]) -> Inventory | None:
     """Return the inventory of *cloud*, or None where there is none to ask."""
     return AwsInventory(region, environment) if cloud == "aws" else None
+
+
+def explain_reason(reason: str) -> str:
+    """Return a cloud's *reason* in words; the cloud's own where there are none."""
+    said = REASONS.get(reason, reason or "no reason given")
+    return f"the cloud says that it does not run any more ({said})"
 
 
 class _said_plainly:

@@ -11,7 +11,8 @@ from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import OverBudget, Unavailable
 from nightingale_hub.instances import Cause, get, want_stopped
 from nightingale_hub.probe import probe
-from nightingale_hub.services.supervisor.capacity import explain_end, try_instead
+from nightingale_hub.services.supervisor.attempts import list_attempts
+from nightingale_hub.services.supervisor.capacity import explain_end, find_lack, try_instead
 from nightingale_hub.services.supervisor.runs import bring_to_end, find_last_end_us, find_open
 from nightingale_hub.services.supervisor.work import Work
 from nightingale_hub.tables.instances import instance
@@ -60,10 +61,13 @@ async def launching(work: Work) -> None:
             "Terraform was interrupted and removes what it made",
             ended.close,
         )
-    elif await try_instead(work, ended):
         return
-    elif row.attempts + 1 >= work.context.settings.launch_attempts:
-        why = explain_end(row.cloud, row.region, row.instance_type, ended.error)
+    lack = find_lack(row.cloud, ended.error)
+    if lack is not None and await try_instead(work, ended, lack):
+        return
+    if lack is not None or row.attempts + 1 >= work.context.settings.launch_attempts:
+        tried = await read(lambda conn: list_attempts(conn, row.id))
+        why = explain_end(row, lack, ended.error, tried)
         await work.give_up("launching_to_stopping", why, ended.close)
     else:
         message = f"The launch failed, trying again in {{pause}}: {ended.error}"

@@ -23,7 +23,11 @@ from nightingale_hub.terraform.means import Means
 from nightingale_hub.terraform.run import Result, Run
 from nightingale_hub.terraform.workspace import Workspace
 
-WORKS_IN = {"apply": (State.LAUNCHING, State.RESIZING), "destroy": (State.STOPPING,)}
+WORKS_IN = {
+    "apply": (State.LAUNCHING, State.RESIZING),
+    # A launch that goes on in another cloud leaves nothing in the first.
+    "destroy": (State.STOPPING, State.LAUNCHING),
+}
 LOOK_PAUSE_S = 0.3
 _queue = Queue()  # of this process
 
@@ -63,7 +67,7 @@ async def bring_to_end(
     closed = await context.read(lambda conn: _list_closed(conn, site.row.id))
     result, error = Result(None), None
     try:
-        run = _find_unnamed(workspace, closed)
+        run = _find_unnamed(workspace, closed, action)
         if run is None:
 
             async def tell(line: str) -> None:
@@ -86,7 +90,7 @@ async def bring_to_end(
         await recovery.confirm(context, site, action)
     except (NightingaleError, OSError) as failure:
         error = str(failure)
-    run = _find_unnamed(workspace, closed)
+    run = _find_unnamed(workspace, closed, action)
     directory = str(run.directory if run is not None else workspace.directory)
     return Ended(row_id, directory, result.exit_status, error)
 
@@ -147,9 +151,11 @@ def _list_closed(conn: Connection, instance_id: str) -> set[str]:
     return set(closed.scalars())
 
 
-def _find_unnamed(workspace: Workspace, closed: set[str]) -> Run | None:
+def _find_unnamed(workspace: Workspace, closed: set[str], action: str) -> Run | None:
     run = workspace.find_run()
-    return None if run is None or str(run.directory) in closed else run
+    if run is None or run.action != action or str(run.directory) in closed:
+        return None
+    return run
 
 
 async def _wait(

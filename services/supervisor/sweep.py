@@ -20,7 +20,12 @@ from nightingale_hub.instances import ENDED, Cause, State, add_progress, find, l
 from nightingale_hub.instances import want_stopped as accept_stop
 from nightingale_hub.resizing import to_offer
 from nightingale_hub.service import Context
-from nightingale_hub.services.supervisor.inventory import Found, Inventory, get_inventory
+from nightingale_hub.services.supervisor.inventory import (
+    Found,
+    Inventory,
+    explain_reason,
+    get_inventory,
+)
 from nightingale_hub.services.supervisor.recovery import ENDING, parse_cloud_id
 from nightingale_hub.shapes import change_shape
 from nightingale_hub.tables.instances import instance
@@ -109,11 +114,9 @@ class Sweep:
         if not alive:
             is_spot = any(each.is_spot or "Spot" in each.reason for each in mine)
             cause = Cause.PREEMPTED if is_spot else Cause.CRASHED
-            why = (
-                "the cloud took its spot capacity back; the home is kept, start again"
-                if is_spot
-                else "the cloud says that it does not run any more; the home is kept, start again"
-            )
+            said = explain_reason(mine[0].reason) if mine else "the cloud does not know it any more"
+            why = "the cloud took its spot capacity back" if is_spot else said
+            why += "; the home is kept, start again"
             log.warning("instance %s of %s: %s", row.id, row.owner, why)
             await self._context.write(
                 lambda conn: _stop_still_running(conn, row.id, at_us, why, cause)

@@ -20,11 +20,15 @@ from sqlalchemy import Row
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.instances import State
+from nightingale_hub.offers import Size
 from nightingale_hub.ports import find_free_ports
 from nightingale_hub.probe import probe
 from nightingale_hub.processes import Identity
+from nightingale_hub.requests import Kind, Request, ask
+from nightingale_hub.resizing import find_last
 from nightingale_hub.services.metering.health import Watch
 from tests.bench.frame import Figure, Report
+from tests.bench.terraform import measure_terraform
 from tests.client import SMALL, wait_for
 from tests.hub import Hub, list_processes, read_command, running_hub
 
@@ -54,7 +58,7 @@ asyncio.run(main())
 
 
 def run(quick: bool) -> Report:
-    """Measure spawns, then polls."""
+    """Measure spawns, polls, then Terraform through the broker."""
     report = Report("supervisors")
     _measure_spawns(report, QUICK_SPAWNS if quick else SPAWNS)
     _measure_polls(
@@ -62,11 +66,12 @@ def run(quick: bool) -> Report:
         QUICK_ENDPOINTS if quick else ENDPOINTS,
         QUICK_ROUNDS if quick else ROUNDS,
     )
+    measure_terraform(report, quick)
     return report
 
 
 def _measure_spawns(report: Report, count: int) -> None:
-    own_ms, more_s, total_s, hand_s = [], [], [], []
+    own_ms, more_s, total_s, hand_s, resize_s = [], [], [], [], []
     with running_hub() as hub:
         alice = hub.client("alice")
         for number in range(count + 1):
@@ -77,6 +82,7 @@ def _measure_spawns(report: Report, count: int) -> None:
             spans = [_find_terraform(hub, row.id), (_started_us(server), answered_us)]
             by_hand_s = _start_by_hand(server)
             alice.wait_ready()
+            resized_s = _resize(hub, row.id)
             alice.stop()
             hub.wait_state("alice", "stopped")
             alice.wait_stopped()
@@ -86,12 +92,14 @@ def _measure_spawns(report: Report, count: int) -> None:
             own_ms.append((spawn_us - _union_us(spans, row.created_us, row.ready_us)) / 1e3)
             total_s.append(spawn_us / 1e6)
             hand_s.append(by_hand_s)
+            resize_s.append(resized_s)
             more_s.append(spawn_us / 1e6 - by_hand_s)
     report.figures += [
         Figure("own time in a local spawn", "ms", own_ms, at_most=150),
         Figure("local spawn over by hand", "s", more_s, at_most=1.0),
         Figure("local spawn", "s", total_s),
         Figure("jupyterhub-singleuser by hand", "s", hand_s),
+        Figure("whole resize of a local server", "s", resize_s, at_most=15),
     ]
 
 
@@ -165,6 +173,22 @@ def _wait_answered(hub: Hub) -> tuple[Row[Any], int]:
     while not asyncio.run(probe(row.host, row.port, row.base_url, row.api_nonce, 1)):
         time.sleep(0.01)
     return row, now_us()
+
+
+def _resize(hub: Hub, instance_id: str) -> float:
+    """Ask for twice the CPUs, and return how long that took until the server was there again."""
+    wish = Request(instance_id, Kind.RESIZE, "alice", "a benchmark", size=Size("M"))
+    asked_us = now_us()
+    hub.database.transact(lambda conn: ask(conn, wish, asked_us))
+
+    def look() -> Row[Any] | None:
+        with hub.database.read() as conn:
+            row = find_last(conn, instance_id)
+        return row if row is not None and row.ended_us is not None else None
+
+    row: Row[Any] = wait_for(look, "the resize is over")
+    assert row.phase == "done", row.outcome
+    return float(row.ended_us - asked_us) / 1e6
 
 
 def _find_server(instance_id: str) -> Identity:

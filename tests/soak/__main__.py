@@ -18,7 +18,8 @@ SOAKS: Mapping[str, Soak] = {
     "detectors": detectors.run,
     "log": log.run,
     "supervisors": supervisors.run,
-    "supervisors-aws": aws.run,
+    "supervisors-aws-starts": aws.run_starts,
+    "supervisors-aws-changes": aws.run_changes,
     "upstream": upstream.run,
 }
 RESULTS = Path(__file__).parents[2] / "docs" / "soak"

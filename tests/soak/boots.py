@@ -68,16 +68,18 @@ class Boots:
 
     def _run(self) -> None:
         while not self._ends.wait(LOOK_PAUSE_S):
-            found = self._aws.list_instances("pending", "running")
+            found = self._aws.list_instances()
             counts: dict[str, int] = {}
             for each in found:
                 counts[find_tag(each)] = counts.get(find_tag(each), 0) + 1
             for tag, count in counts.items():
                 self.most[tag] = max(count, self.most.get(tag, 0))
-            alive = {each["InstanceId"] for each in found}
-            for cloud_id in alive - self._booted.keys():
-                self._boot(cloud_id)
-            for cloud_id in self._booted.keys() - alive:
+            there = {each["InstanceId"]: each["State"]["Name"] for each in found}
+            for cloud_id, state in there.items():
+                if state == "running" and cloud_id not in self._booted:
+                    self._boot(cloud_id)
+            # One that is stopped for a resize comes back as it was.
+            for cloud_id in self._booted.keys() - there.keys():
                 self._booted.pop(cloud_id).close()
 
     def _boot(self, cloud_id: str) -> None:

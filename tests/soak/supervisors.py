@@ -49,6 +49,11 @@ POINTS = (
     "destroy runs",
 )
 WITHIN_S = 90.0
+# The hub looks every 30 s, which no setting changes, whether a service of its own still runs.
+LOOKS_OFTEN = """
+from jupyterhub.services.service import _ServiceSpawner
+_ServiceSpawner.poll_interval = 2
+"""
 LOOK_PAUSE_S = 0.003
 
 
@@ -117,7 +122,7 @@ def soaking() -> Iterator[Hub]:
     with tempfile.TemporaryDirectory() as folder:
         double = TerraformThatTakesItsTime(Path(folder) / "bin")
         path = f"{double.folder}:{os.environ['PATH']}"
-        config = "c.NightingaleHub.stop_retry_s = 0.5"
+        config = "c.NightingaleHub.stop_retry_s = 0.5" + LOOKS_OFTEN
         with running_hub(config=config, environment={"PATH": path}) as hub:
             yield hub
 
