@@ -75,7 +75,7 @@ def empty_database(database_url) -> Iterator[Database]:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database's file with the schema: a copy costs less than all migrations."""
-    path = tmp_path_factory.mktemp("template") / "test.sqlite"
+    path: Path = tmp_path_factory.mktemp("template") / "test.sqlite"
     migrate(f"sqlite:///{path}")
     return path
 
