@@ -99,6 +99,14 @@ class Service:
     application: dict[str, Any] = field(default_factory=dict)  # further tornado settings
 
 
+@dataclass
+class LoopWatch:
+    """How a loop does: its failed steps, and when a step last ended well (0: none yet)."""
+
+    failures: int = 0
+    success_us: int = 0
+
+
 class HealthHandler(RequestHandler):
     """Answers anyone: the service serves, under which epoch."""
 
@@ -138,21 +146,21 @@ async def _serve(
     if context is None:
         return
     service = make(context)
+    loops = [Loop("lease", LEASE_CHECK_S, lambda: _check(context, parent)), *service.loops]
+    watches = {each.name: LoopWatch() for each in loops}
     application = Application(
         [
             (f"{context.prefix}health", HealthHandler),
             *((context.prefix + path, handler, kwargs) for path, handler, kwargs in service.routes),
         ],
         context=context,
+        loops=watches,
         hub_auth=HubAuth(),  # auth.py asks it past its cache
         **service.application,
     )
     server = HTTPServer(application, xheaders=True, max_body_size=64 << 20)
     server.add_sockets(await _bind())
-    tasks = [
-        asyncio.create_task(_repeat(each))
-        for each in (Loop("lease", LEASE_CHECK_S, lambda: _check(context, parent)), *service.loops)
-    ]
+    tasks = [asyncio.create_task(_repeat(each, watches[each.name])) for each in loops]
     stop = asyncio.create_task(stopping.wait())
     log.info("serves %s, epoch %d", context.prefix, context.epoch)
     # Only a stale lease ends a loop; then the whole service ends with it.
@@ -217,16 +225,18 @@ async def _check(context: Context, parent: int) -> None:
     await context.read(lambda conn: check_lease(conn, context.lease_name, context.epoch))
 
 
-async def _repeat(loop: Loop) -> None:
+async def _repeat(loop: Loop, watch: LoopWatch) -> None:
     backoff_s = loop.pause_s
     while True:
         try:
             await loop.step()
+            watch.success_us = now_us()
             backoff_s = loop.pause_s
         except StaleLease:
             raise
         except Exception:  # the outermost line of a loop: log, back off, go on
             log.exception("loop %s failed", loop.name)
+            watch.failures += 1
             backoff_s = min(max(backoff_s, 0.1) * 2, MAX_BACKOFF_S)
         await asyncio.sleep(backoff_s)
 

@@ -71,6 +71,7 @@ async def serving(
         [(context.prefix + path, handler, kwargs) for path, handler, kwargs in service.routes],
         context=context,
         hub_auth=HubThatKnowsTokens(),
+        **{"loops": {}, **service.application},
     )
     server = HTTPServer(application)
     [socket] = bind_sockets(port, "127.0.0.1")

@@ -36,6 +36,7 @@ WANTED = {
         "fio",
         "libbpf-dev",
         "postgresql",
+        "prometheus",
         "rsyslog",
         "rsyslog-openssl",
         "strace",

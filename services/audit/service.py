@@ -5,6 +5,7 @@ from typing import Any
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.exports import parse_exports
+from nightingale_hub.metrics import MetricsHandler
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.audit.api import (
     FilesHandler,
@@ -18,6 +19,7 @@ from nightingale_hub.services.audit.catalogue import HubCatalogue
 from nightingale_hub.services.audit.ends import end_streams
 from nightingale_hub.services.audit.export.exporter import Exporter
 from nightingale_hub.services.audit.export.targets import make_target
+from nightingale_hub.services.audit.facts import FACTS
 from nightingale_hub.services.audit.index import Index
 from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
 from nightingale_hub.services.audit.log import Log, LogSigner
@@ -70,7 +72,10 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
             await exporter.target.close()
 
     return Service(
-        routes=list_routes(writer, follower.signer),
+        routes=[
+            (r"metrics", MetricsHandler, {"facts": FACTS}),
+            *list_routes(writer, follower.signer),
+        ],
         loops=[
             Loop("writer", 0.0, writer.step),
             Loop("index", INDEX_PAUSE_S, index.step),
@@ -85,7 +90,7 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
 
 
 def list_routes(writer: Writer, signer: LogSigner) -> list[tuple[str, type, dict[str, Any]]]:
-    """Return the service's routes."""
+    """Return the routes of the service's API."""
     intake = {"writer": writer, "decoding": asyncio.Semaphore(DECODERS)}
     return [
         (r"api/streams/([^/]+)/open", OpenHandler, {}),

@@ -1,5 +1,6 @@
 """The billing service put together: its routes and its loops."""
 
+from nightingale_hub.metrics import MetricsHandler
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.billing.api import (
     CostHandler,
@@ -8,6 +9,7 @@ from nightingale_hub.services.billing.api import (
 )
 from nightingale_hub.services.billing.biller import Biller
 from nightingale_hub.services.billing.counter import ROUTES
+from nightingale_hub.services.billing.facts import FACTS
 from nightingale_hub.services.billing.treasurer import Treasurer
 
 RATE_PAUSE_S = 1.0
@@ -20,6 +22,7 @@ def make(context: Context) -> Service:
     treasurer = Treasurer(context)
     return Service(
         routes=[
+            (r"metrics", MetricsHandler, {"facts": FACTS}),
             (r"api/cost", CostHandler, {}),
             (r"api/statement", StatementHandler, {}),
             (r"api/ledger/check", LedgerHandler, {}),

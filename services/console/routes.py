@@ -8,6 +8,7 @@ import os
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from nightingale_hub.clock import format_duration, format_time
+from nightingale_hub.metrics import MetricsHandler
 from nightingale_hub.money import format_minor, format_money, format_rate, format_usd
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.console import (
@@ -27,6 +28,7 @@ from nightingale_hub.services.console import (
     stop,
 )
 from nightingale_hub.services.console.deliver import Deliverer
+from nightingale_hub.services.console.facts import FACTS
 from nightingale_hub.services.console.parts import Parts
 from nightingale_hub.text import visible
 
@@ -88,6 +90,7 @@ def make(context: Context) -> Service:
     key = hmac.digest(context.settings.secret_key(), b"console cookie", "sha256")
     return Service(
         routes=[
+            ("metrics", MetricsHandler, {"facts": FACTS}),
             *((path, handler, {}) for path, handler in (*PAGES, *API)),
             ("static/(.*)", page.Static, {"path": str(page.STATIC)}),
             (".*", page.NoSuchPage, {}),

@@ -1,7 +1,9 @@
 """The metering service put together: its routes and its one loop."""
 
+from nightingale_hub.metrics import MetricsHandler
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.metering.api import BeatHandler, LiveHandler
+from nightingale_hub.services.metering.facts import FACTS
 from nightingale_hub.services.metering.meter import Meter
 from nightingale_hub.services.metering.steady import since_boot_us
 
@@ -13,6 +15,7 @@ def make(context: Context) -> Service:
     meter = Meter(context, since_boot=since_boot_us)
     return Service(
         routes=[
+            (r"metrics", MetricsHandler, {"facts": FACTS}),
             (r"api/beat", BeatHandler, {"meter": meter}),
             (r"api/live", LiveHandler, {"meter": meter}),
         ],

@@ -1,5 +1,6 @@
 """The supervisor service put together: its routes and its one loop."""
 
+from nightingale_hub.metrics import MetricsHandler
 from nightingale_hub.row_lease import LEASE_S
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.supervisor.api import (
@@ -9,6 +10,7 @@ from nightingale_hub.services.supervisor.api import (
     ResizeHandler,
     StopHandler,
 )
+from nightingale_hub.services.supervisor.facts import FACTS
 from nightingale_hub.services.supervisor.grants import GrantsHandler
 from nightingale_hub.services.supervisor.hub import Hub
 from nightingale_hub.services.supervisor.money import Money
@@ -33,6 +35,7 @@ def make(context: Context) -> Service:
 
     return Service(
         routes=[
+            (r"metrics", MetricsHandler, {"facts": FACTS}),
             (r"api/bootstrap", BootstrapHandler, {}),
             (r"api/grants", GrantsHandler, {}),
             (r"api/instances/([^/]+)/stop", StopHandler, {"hub": hub}),
