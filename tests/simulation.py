@@ -134,7 +134,7 @@ class World:
 
     def again(self, low, high):
         """Such a span until the same happens again: longer where the world is slow."""
-        return self.pick(low, high) * self.pace
+        return round(self.pick(low, high) * self.pace)
 
     def _set_up(self):
         with self.db.write() as conn:
@@ -200,13 +200,14 @@ class World:
         for number in range(self.servers):
             self.later(self.rng.randrange(1, 600 * S), self.launch, number % len(PLANS))
         for what in (self.price_changes, self.clock_is_set, self.meter_goes_down, self.bills):
-            self.later(self.rng.randrange(HOUR, 9 * HOUR), what)
+            self.later(self.rng.randrange(60 * S, self.end - BEGIN), what)
         for second in range(BEGIN, self.end, S):
             while self.queue and self.queue[0][0] <= second:
                 at, _, what, args = heapq.heappop(self.queue)
                 self.happens(at, what, args)
             self.now = max(self.now, second)
             self.poll()
+            self.counts["polls"] += 1
         self.settle()
 
     def happens(self, at, what, args):

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import func, select
 
 from nightingale_hub.clock import now_us
+from nightingale_hub.offers import Size
 from nightingale_hub.ports import find_free_ports
 from nightingale_hub.services.billing.keeper import keep
 from nightingale_hub.services.billing.service import make
@@ -77,6 +78,39 @@ async def test_what_no_budget_pays_for_any_more_is_stopped_by_the_supervisor(fle
         row = await fleet.wait_state(key, "stopped")
     assert row.cause == "budget" and row.reason.startswith("billing: the budget has ended")
     assert any("Save your work" in line for line in fleet.list_lines(key))
+
+
+async def test_a_resize_whose_money_cannot_be_held_is_refused_before_anything_is_changed(fleet):
+    with fleet.database.write() as conn:
+        add_prices(conn)
+        add_lab(conn, now_us(), kind="private")
+        limit = ask(conn, "budget.add", now_us(), customer="org/lab", limit="0.05")
+    key = fleet.ask()
+    big = {"cpu": "M", "gpu": "none", "disk": "S"}
+    async with billing(fleet), supervising(fleet):
+        await fleet.wait_state(key, "running")
+        said = await fleet.client.post(
+            f"instances/{key}/resize", "console-token", json={**big, "actor": "alice"}
+        )
+        error = said.json()["error"]
+        assert (said.status_code, error["code"]) == (400, "over_budget"), said.text
+        assert "$0.05 per month" in error["message"]
+        fleet.resize(key, Size(**big))  # as another part asks: nobody waits for the answer
+        dropped = await fleet.wait_resized(key, "dropped")
+        assert dropped.outcome.startswith("It keeps its size: the money for")
+        row = fleet.get(key)
+        assert (row.actual, row.cpu, len(fleet.list_runs(key))) == ("running", "S", 1)
+        with fleet.database.write() as conn:
+            ask(conn, "budget.change", now_us(), id=limit["id"], limit="5")
+        said = await fleet.client.post(
+            f"instances/{key}/resize", "console-token", json={**big, "actor": "alice"}
+        )
+        assert said.json()["more_nano_per_hour"] == 920_500_000 - 30_000_000
+        with fleet.database.write() as conn:
+            keep(conn, key, now_us())  # before the resize is done, it is kept at the new rate
+            assert conn.execute(select(hold.c.nano_per_hour)).scalar_one() == 920_500_000
+        await fleet.wait_resized(key, "done")
+    assert fleet.get(key).nano_usd_per_hour == 920_500_000
 
 
 async def test_billing_holds_once_quotes_compares_and_refuses_whoever_may_not_ask(database):

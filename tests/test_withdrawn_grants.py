@@ -90,6 +90,10 @@ def test_an_instance_in_the_dark_says_so_and_ends_with_its_records_kept(isolated
     isolated_instance.wait_for_fault("audit_opens_refused")
     isolated_instance.wait_for_fault("audit_reads_refused")
     isolated_instance.wait_for_fault("audit_dark")
+    # Its agent proves to the meter that the platform failed it, for as long as it did.
+    told = [each for beat in isolated_instance.hub.beats for each in beat["failures"]]
+    causes, since = {each[0] for each in told}, {each[1] for each in told}
+    assert causes == {"records"} and len(since) == 1
     isolated_instance.hub.takes_records = True
     isolated_instance.down()
     acts = [record["act"] for record in isolated_instance.hub.records]

@@ -182,6 +182,8 @@ class Agent:
         reap_orphans(self.kept)
         if self.data is not None:
             self.data.look()
+            for cause in ("mount", "records"):
+                beats.note(cause, self.data.failure == cause)
         if self.signals.has_new_size:
             self.signals.has_new_size = False
             self._resize(boot, launch)

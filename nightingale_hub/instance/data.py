@@ -42,6 +42,15 @@ class Data:
         return self._audit.kept
 
     @property
+    def failure(self) -> str | None:
+        """What of the platform keeps the researcher from reading, or None.
+
+        None too where they could bring it about: without an account of their own they can stop
+        the mount.
+        """
+        return self._vigil.failure if self._vigil is not None and self._user.is_own else None
+
+    @property
     def is_over(self) -> bool:
         """Whether its records have been waiting for the hub so long that the instance must end."""
         return self._vigil is not None and self._vigil.is_over

@@ -19,6 +19,9 @@ SILENT = {
     "why": "its daemon hangs or is being started again; what is read waits for it",
 }
 
+# What only the hub and the mount can bring about: a researcher can fill a spool, or stop a server.
+FAILURES = {"silent": "mount", "reads_refused": "records", "stopping": "records"}
+
 
 class Vigil:
     """Looks at the guard of the mount with one spool."""
@@ -38,6 +41,7 @@ class Vigil:
         self._said: dict[str, Any] = {}
         self._last_s = read_clock()
         self.is_over = False
+        self.failure: str | None = None  # what of the platform keeps data from being read
 
     def look(self) -> None:
         """Pass on what is new."""
@@ -49,6 +53,7 @@ class Vigil:
             said = SILENT
         if said is None:
             return
+        self.failure = FAILURES.get(said["state"])
         self.is_over = said["state"] == "stopping" or now_s - self._last_s > self._stop_after_s
         is_new = said["state"] != self._said.get("state")
         if is_new or said["why"] != self._said.get("why"):

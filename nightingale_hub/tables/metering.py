@@ -6,6 +6,7 @@ learns it.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ForeignKey,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from nightingale_hub.tables.base import Key, metadata
@@ -53,6 +55,9 @@ fault = Table(
     Column("proof", Text, nullable=False),  # agent | provider
     Column("start_us", BigInteger, nullable=False),
     Column("end_us", BigInteger, nullable=False),
+    Column("told_as", Text),  # by whoever tells it again and again; NULL: told once
+    Column("is_open", Boolean, nullable=False, server_default=false()),  # it goes on past the end
+    Index("uq_fault_told_as", "told_as", unique=True),
     UniqueConstraint("instance_id", "cause", "start_us"),
     CheckConstraint("proof IN ('agent', 'provider')", name="proof"),
     CheckConstraint("end_us >= start_us", name="order"),
@@ -67,15 +72,16 @@ provider_stop = Table(
     Column("at_us", BigInteger, nullable=False),
 )
 
-# Supervisor: a disk or an address of an instance, which the cloud bills also when that is stopped.
+# Supervisor: a disk or an address, which the cloud bills also when its instance is stopped. A home
+# passes to the next instance that uses it: a row for each, and for each size.
 holding = Table(
     "holding",
     metadata,
     Column("kind", Text, primary_key=True),  # disk | address
     Column("resource_id", Text, primary_key=True),  # the cloud's name for it
+    Column("from_us", BigInteger, primary_key=True),
     Column("instance_id", Text, ForeignKey("instance.id"), nullable=False),
     Column("sku", Text, nullable=False),  # disk.M, address: what the price book calls it
-    Column("from_us", BigInteger, nullable=False),
     Column("until_us", BigInteger),
     CheckConstraint("kind IN ('disk', 'address')", name="kind"),
     Index(None, "instance_id"),

@@ -62,21 +62,29 @@ class DeskHandler(CounterHandler):
 
 
 class HoldHandler(CounterHandler):
-    """The supervisor has the money for a launch held."""
+    """The supervisor has the money for a launch or a resize held."""
 
     async def post(self) -> None:
         """Reply the hold of `{"instance_id"}`, the same however often it is asked for.
 
+        For a resize with `cpu`, `gpu`, `disk` and `nano_usd_per_hour` as well.
+
         Raises `OverBudget` when there is not enough, `NotFound` for an unknown instance.
         """
         await self.require_service("supervisor")
-        instance_id = self.bounded_body().get("instance_id")
+        body = self.bounded_body()
+        instance_id, nano = body.pop("instance_id", None), body.pop("nano_usd_per_hour", None)
         if not isinstance(instance_id, str):
             raise BadInput("instance_id names the instance")
-        at_us = now_us()
+        if body and (type(nano) is not int or nano < 0):
+            raise BadInput("a resize needs nano_usd_per_hour, a whole number")
+        size, at_us = parse_size(body) if body else None, now_us()
 
         def work(conn: Connection) -> dict[str, Any]:
-            kept = holds.ask(conn, instance_id, at_us)
+            if size is None:
+                kept = holds.ask(conn, instance_id, at_us)
+            else:
+                kept = holds.ask_resize(conn, instance_id, size, nano, at_us)
             return holds.describe(instances.get(conn, instance_id), kept)
 
         self.reply(await self.context.write(work))

@@ -6,7 +6,8 @@ is warned, and in the end the instance is made small or stopped while the hold s
 what is posted never passes a limit.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -17,11 +18,11 @@ from nightingale_hub.errors import OverBudget
 from nightingale_hub.instances import ENDED
 from nightingale_hub.offers import Size, list_skus
 from nightingale_hub.services.billing.alerts import note_alerts, tell_alert
-from nightingale_hub.services.billing.budgets import stand
+from nightingale_hub.services.billing.budgets import list_live_holds, stand
 from nightingale_hub.services.billing.members import find_project
 from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.services.billing.prices import find_steps
-from nightingale_hub.services.billing.reach import SLACK_MICRO, launch_seconds, price_of
+from nightingale_hub.services.billing.reach import AHEAD_S, SLACK_MICRO, launch_seconds, price_of
 from nightingale_hub.services.billing.room import find_room
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.budgets import hold
@@ -114,6 +115,49 @@ def ask(conn: Connection, instance_id: str, at_us: int) -> Row[Any]:
     made = find_hold(conn, instance_id)
     assert made is not None
     return made
+
+
+def ask_resize(
+    conn: Connection, instance_id: str, size: Size, nano_usd_per_hour: int, at_us: int
+) -> Row[Any]:
+    """Hold the money that an instance will need at another size, before it gets it.
+
+    As far ahead as while it runs; a cheaper size changes nothing. Raises as `ask`.
+    """
+    row, kept = instances.get(conn, instance_id), ask(conn, instance_id, at_us)
+    terms = resolve_terms(conn, row.owner, row.created_us)
+    lock_customer(conn, terms.customer, at_us)
+    nano = find_rate(conn, resized(row, size, nano_usd_per_hour), terms, at_us)
+    if nano <= kept.nano_per_hour:
+        return kept
+    room = find_room(conn, terms.customer, row, kept.project, nano, at_us)
+    elapsed = max(0, -(-(at_us - (row.ready_us or at_us)) // US_PER_S))
+    seconds = max(kept.seconds, elapsed + AHEAD_S)
+    [posted] = [
+        int(each.posted_s)
+        for each in list_live_holds(conn, kept.customer)
+        if each.instance_id == instance_id
+    ]
+    if price_of(max(0, seconds - posted), nano) + kept.disk_micro + SLACK_MICRO > room.micro:
+        raise OverBudget(
+            f"the money for {instance_id} at {size} cannot be held: {room.because}; choose a "
+            "smaller size, or ask whoever manages the budget"
+        )
+    conn.execute(
+        update(hold)
+        .where(hold.c.instance_id == instance_id)
+        .values(seconds=seconds, nano_per_hour=nano, changed_us=at_us)
+    )
+    made = find_hold(conn, instance_id)
+    assert made is not None
+    return made
+
+
+def resized(row: Row[Any], size: Size, nano_usd_per_hour: int) -> Any:
+    """Return instance *row* as it will be at *size*."""
+    return SimpleNamespace(
+        **{**row._mapping, **asdict(size), "nano_usd_per_hour": nano_usd_per_hour}
+    )
 
 
 def find_hold(conn: Connection, instance_id: str) -> Row[Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, update
 
-from nightingale_hub import instances
+from nightingale_hub import instances, resizing
 from nightingale_hub.clock import US_PER_S, format_time
 from nightingale_hub.errors import NoOffer, NotFound
 from nightingale_hub.instances import SERVES, Cause, add_progress
@@ -22,7 +22,7 @@ from nightingale_hub.services.billing import reach
 from nightingale_hub.services.billing.alerts import note_alerts, tell_alert
 from nightingale_hub.services.billing.budgets import list_live_holds, stand
 from nightingale_hub.services.billing.burning import burn_grants
-from nightingale_hub.services.billing.holds import find_hold, find_rate, release_if_over
+from nightingale_hub.services.billing.holds import find_hold, find_rate, release_if_over, resized
 from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.services.billing.room import Room, affordable_seconds, find_room
 from nightingale_hub.tables.budgets import hold
@@ -55,7 +55,7 @@ def keep(conn: Connection, instance_id: str, at_us: int) -> None:
 
 def _extend(conn: Connection, row: Row[Any], kept: Row[Any], terms: Terms, at_us: int) -> None:
     elapsed = max(0, -(-(at_us - row.ready_us) // US_PER_S))
-    nano = find_rate(conn, row, terms, at_us)
+    nano = _find_rate(conn, row, terms, at_us)
     wanted = max(elapsed + reach.AHEAD_S, terms.plan.minimum_s)
     is_far = kept.seconds - elapsed > reach.AHEAD_S - reach.EXTEND_EVERY_S
     if is_far and nano == kept.nano_per_hour and kept.state in ("held", "degraded"):
@@ -86,6 +86,16 @@ def _extend(conn: Connection, row: Row[Any], kept: Row[Any], terms: Terms, at_us
     _alert(conn, room, row.owner, got < wanted, at_us)
     if got < wanted and at_us >= values["stop_us"] and row.wanted == "running":
         _end(conn, row, kept, room, terms, at_us)
+
+
+def _find_rate(conn: Connection, row: Row[Any], terms: Terms, at_us: int) -> int:
+    """Return what an hour costs at most: at its size, or at the one that it is about to get."""
+    nano = find_rate(conn, row, terms, at_us)
+    wish = resizing.find_open(conn, row.id)
+    if wish is None:
+        return nano
+    size = Size(wish.cpu, wish.gpu, wish.disk)
+    return max(nano, find_rate(conn, resized(row, size, wish.nano_usd_per_hour), terms, at_us))
 
 
 def _warn(conn: Connection, row: Row[Any], room: Room, stop_us: int, at_us: int) -> None:

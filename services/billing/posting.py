@@ -23,6 +23,7 @@ from nightingale_hub.services.billing.lines import (
 from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.services.billing.rater import Rater
 from nightingale_hub.tables.billing import line_item
+from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import fault, segment
 
 COLUMNS = (
@@ -62,8 +63,11 @@ def list_uncredited(conn: Connection, limit: int = 500) -> list[Row[Any]]:
         conn.execute(
             select(segment.c.id, fault.c.id.label("fault_id"))
             .join(fault, fault.c.instance_id == segment.c.instance_id)
+            .join(instance, instance.c.id == segment.c.instance_id)
             .where(
                 segment.c.end_us.is_not(None),
+                # How far one reaches that goes on is not known yet.
+                ~fault.c.is_open | instance.c.gone_us.is_not(None),
                 segment.c.meter.in_(("ready", "allocated")),
                 fault.c.start_us < segment.c.end_us,
                 fault.c.end_us > segment.c.start_us,

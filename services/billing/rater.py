@@ -157,7 +157,9 @@ class Rater:
     def _sku(self, row: Usage) -> str:
         sku = self._conn.execute(
             select(holding.c.sku).where(
-                holding.c.kind == row.meter, holding.c.resource_id == row.boot_id
+                holding.c.kind == row.meter,
+                holding.c.resource_id == row.boot_id,
+                holding.c.from_us == row.start_us,
             )
         ).scalar()
         return f"{row.meter}.{row.disk}" if sku is None else str(sku)

@@ -4,7 +4,11 @@ import logging
 
 from nightingale_hub.auth import ServiceHandler
 from nightingale_hub.errors import BadInput, NotAllowed
-from nightingale_hub.services.metering.beats import MAX_BODY_BYTES, parse_beat
+from nightingale_hub.services.metering.beats import (
+    MAX_BODY_BYTES,
+    parse_beat,
+    parse_failures,
+)
 from nightingale_hub.services.metering.meter import Meter
 
 log = logging.getLogger("nightingale")
@@ -32,12 +36,14 @@ class BeatHandler(MeterHandler):
         row = await self.require_instance()
         if len(self.request.body) > MAX_BODY_BYTES:
             raise BadInput(f"a beat has at most {MAX_BODY_BYTES >> 10} KiB")
-        instance_id, beat, faults = parse_beat(self.json_body(), at_us)
+        body = self.json_body()
+        failures = parse_failures(body)
+        instance_id, beat, faults = parse_beat(body, at_us)
         if instance_id != row.id:
             raise NotAllowed("this credential is another instance's")
         for fault in faults:
             log.warning("instance %s reports %r", row.id, fault[:LOGGED_FAULT_CHARS])
-        await self.meter.take(row.id, beat)
+        await self.meter.take(row.id, beat, failures)
         self.reply({"at_us": at_us})
 
 

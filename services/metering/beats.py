@@ -5,7 +5,7 @@ where the next thing that is seen is another boot: then the older one ends that 
 """
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nightingale_hub.errors import BadInput
@@ -13,8 +13,11 @@ from nightingale_hub.services.metering.rules import Beat, Proof, prove
 
 MAX_BODY_BYTES = 64 << 10
 MAX_FAULTS = 100
+# What an agent alone can know, and its researcher cannot bring about.
+CAUSES = ("mount", "records")
 MAX_UPTIME_US = 100 * 366 * 86_400 * 1_000_000
 FIELDS = {"instance_id", "boot_id", "uptime_us", "faults"}
+MAX_FAILURES = 50
 _BOOT_ID = re.compile(r"[0-9a-f][0-9a-f-]{7,63}")
 
 
@@ -45,6 +48,37 @@ class Beats:
         """Drop the proofs of instances that are metered no more."""
         for instance_id in set(self.proofs) - instance_ids:
             del self.proofs[instance_id]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The platform failed a boot from *since_us* on, and to *until_us* if that is over; µs up."""
+
+    cause: str
+    since_us: int
+    until_us: int | None
+
+
+def parse_failures(body: dict[str, Any]) -> list[Failure]:
+    """Return what failed, and take it out of *body*; an older agent tells of nothing.
+
+    Raises `BadInput`.
+    """
+    told = body.pop("failures", [])
+    if not isinstance(told, list) or len(told) > MAX_FAILURES:
+        raise BadInput(f"failures must be a list of at most {MAX_FAILURES}")
+    failures = []
+    for each in told:
+        if not isinstance(each, list) or len(each) != 3 or each[0] not in CAUSES:
+            raise BadInput(f"a failure is [cause, since, until]; causes: {', '.join(CAUSES)}")
+        since_us, until_us = each[1:]
+        last_us = since_us if until_us is None else until_us
+        if not all(type(at) is int and 0 <= at <= MAX_UPTIME_US for at in (since_us, last_us)):
+            raise BadInput("a failure's times are whole numbers of µs, at most 100 years")
+        if last_us < since_us:
+            raise BadInput(f"failure {each[0]} ends before it starts")
+        failures.append(Failure(each[0], since_us, until_us))
+    return failures
 
 
 def parse_beat(body: dict[str, Any], at_us: int) -> tuple[str, Beat, list[str]]:

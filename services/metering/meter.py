@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.errors import Conflict
 from nightingale_hub.service import Context
-from nightingale_hub.services.metering.beats import Beats
+from nightingale_hub.services.metering.beats import Beats, Failure
 from nightingale_hub.services.metering.health import Watch
 from nightingale_hub.services.metering.rules import Beat, is_present
 from nightingale_hub.services.metering.segment import READY
@@ -27,6 +27,7 @@ from nightingale_hub.services.metering.steady import (
     note_step,
     save_anchor,
 )
+from nightingale_hub.usage import note_fault
 
 CHECKPOINT_US = 10 * US_PER_S
 # A transaction that set gone_us may commit this much after the time that it wrote.
@@ -107,8 +108,10 @@ class Meter:
         self._checkpoint_us += step_us
         self.beats.shift(step_us)
 
-    async def take(self, instance_id: str, beat: Beat) -> None:
+    async def take(self, instance_id: str, beat: Beat, failures: Sequence[Failure] = ()) -> None:
         """Take *beat* of an instance; what it opens or ends is stored before this returns.
+
+        *failures* are what its agent proves that the platform failed in: they will be credited.
 
         Raises `Conflict` for a boot that is not metered: one that ended, or is not newer.
         """
@@ -120,6 +123,8 @@ class Meter:
         self.beats.keep(instance_id, beat)
         if metered.needs_writing(self.beats.proofs):
             await self._store([instance_id])
+        if failures:
+            await self._note_failures(instance_id, beat, failures)
 
     async def list_live(self, owner: str | None) -> list[tuple[Metered, int | None]]:
         """Return each instance of *owner* (None: everyone) that is not gone, and its last proof."""
@@ -147,6 +152,22 @@ class Meter:
                 f"boot {beat.boot_id} of instance {metered.row.id} is not metered: it ended, or "
                 "another boot runs"
             )
+
+    async def _note_failures(
+        self, instance_id: str, beat: Beat, failures: Sequence[Failure]
+    ) -> None:
+        started_us = self.beats.proofs[instance_id][beat.boot_id].started_us
+
+        def note(conn: Connection) -> None:
+            for each in failures:
+                last_us = beat.uptime_us if each.until_us is None else each.until_us
+                note_fault(
+                    conn, instance_id, each.cause, "agent", started_us + each.since_us,
+                    started_us + max(each.since_us, last_us),
+                    f"{beat.boot_id}:{each.cause}:{each.since_us}", each.until_us is None,
+                )  # fmt: skip
+
+        await self._context.write(note)
 
     async def _store(self, instance_ids: list[str]) -> None:
         if not instance_ids:

@@ -5,6 +5,7 @@ proves that the time between was up time, so beats may be missed, late, doubled 
 A segment has one boot and one shape. One that ended is never changed, for it may have been billed.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -177,8 +178,11 @@ def _find_unallocated(record: Record, gone_us: int, known: dict[Key, Segment]) -
 
 def _held(record: Record, known: dict[Key, Segment]) -> list[Segment]:
     held = []
+    parts: Counter[tuple[str, str]] = Counter()
     for each in record.holdings:
-        opened = Segment(each.kind, each.resource_id, each.from_us, each.from_us)
+        name = (each.kind, each.resource_id)
+        opened = Segment(*name, each.from_us, each.from_us, part=parts[name])
+        parts[name] += 1
         segment = known.get(opened.key, opened)
         if segment.end_us is None and each.until_us is not None:
             segment = segment.close(each.until_us, REMOVED)

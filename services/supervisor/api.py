@@ -15,6 +15,7 @@ from nightingale_hub.resizing import Plan
 from nightingale_hub.services.supervisor.asked import plan_size, want_size
 from nightingale_hub.services.supervisor.bootstrap import boot, parse_call
 from nightingale_hub.services.supervisor.hub import Hub
+from nightingale_hub.services.supervisor.money import Money
 from nightingale_hub.terms import rate_offer, resolve_terms
 from nightingale_hub.text import visible
 
@@ -82,6 +83,10 @@ class StopHandler(SupervisorHandler):
 class ResizeHandler(SupervisorHandler):
     """The console asks, in a person's name, what a resize would do, or for the resize."""
 
+    def initialize(self, money: Money | None) -> None:
+        """Take billing's holds, where the hub has billing."""
+        self.money = money
+
     async def get(self, instance_id: str) -> None:
         """Reply what giving the instance the size of the query would do.
 
@@ -96,7 +101,10 @@ class ResizeHandler(SupervisorHandler):
         self.reply(await self._describe(instance_id, plan))
 
     async def post(self, instance_id: str) -> None:
-        """Have the resize written down, and reply what it will do; raises as `get`."""
+        """Have the resize written down, and reply what it will do.
+
+        Raises as `get`, and `OverBudget` where the money for it cannot be held.
+        """
         await self.require_service("console")
         body = self.small_body()
         actor = body.pop("actor", None)
@@ -104,6 +112,12 @@ class ResizeHandler(SupervisorHandler):
             raise BadInput("actor must say who asks")
         size, who = parse_size(body), visible(actor.strip())
         settings, at_us = self.context.settings, now_us()
+        if self.money is not None:
+            # Asked once more before it begins; here so that who asks is told at once.
+            asked = await self.context.read(
+                lambda conn: plan_size(conn, settings, instance_id, size, at_us)
+            )
+            await self.money.hold_resize(instance_id, asked.then)
         plan = await self.context.write(
             lambda conn: want_size(conn, settings, instance_id, size, who, at_us)
         )

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Row, delete, insert, select
 
 from nightingale_hub.catalogue import DISK_GIB
 from nightingale_hub.clock import now_us
@@ -31,6 +31,7 @@ from nightingale_hub.terraform.run import Phase
 from nightingale_hub.terraform.states import remove_state
 from nightingale_hub.terraform.template import Template
 from nightingale_hub.terraform.workspace import Workspace, get_module
+from nightingale_hub.usage import begin_holding, end_holding
 
 # Another process may be making the same ground; a network takes about half a minute.
 OTHERS_MAKE_IT_WITHIN_S = 300.0
@@ -118,11 +119,14 @@ async def remove_home(context: Context, site: Site) -> None:
         await _wait_for_others(workspace)
         workspace.ensure(home.variables)
         (await (await workspace.start("destroy")).wait()).raise_for_failure()
-        await context.write(lambda conn: _forget(conn, home.path))
+        await context.write(lambda conn: _forget(conn, home.path, now_us()))
     await asyncio.to_thread(workspace.remove)
 
 
-def _forget(conn: Connection, path: str) -> None:
+def _forget(conn: Connection, path: str, at_us: int) -> None:
+    made = find_ground(conn, path)
+    if made is not None:
+        end_holding(conn, "disk", str(json.loads(made.outputs)["home_ref"]["id"]), at_us)
     conn.execute(delete(terraform_ground).where(terraform_ground.c.path == path))
     remove_state(conn, path)
 
@@ -152,6 +156,11 @@ def save_ground(
             path=path, fingerprint=fingerprint, outputs=json.dumps(outputs), applied_us=at_us
         )
     )
+
+
+def name_home_path(row: Row[Any]) -> str:
+    """Return the path of the state of the home that instance *row* uses."""
+    return f"home/{row.region}/{name_home(row.owner, row.server_name)}"
 
 
 def name_home(owner: str, server_name: str) -> str:
@@ -184,9 +193,16 @@ async def _ensure(
         run = await workspace.start("apply")
         (await run.wait()).raise_for_failure()
         outputs = run.list_outputs()
-        await context.write(
-            lambda conn: save_ground(conn, ground.path, fingerprint, outputs, now_us())
-        )
+
+        def save(conn: Connection) -> None:
+            at_us = now_us()
+            save_ground(conn, ground.path, fingerprint, outputs, at_us)
+            if ground.kind == "home":  # it is billed from here on, whatever becomes of the launch
+                home: Any = outputs["home_ref"]
+                disk, size = str(home["id"]), site.size or site.row
+                begin_holding(conn, site.row.id, "disk", disk, f"disk.{size.disk}", at_us)
+
+        await context.write(save)
         return dict(outputs)
 
 
@@ -221,12 +237,8 @@ def _network(site: Site, cloud: dict[str, Any]) -> Ground:
 
 def find_home_zone(conn: Connection, site: Site) -> str:
     """Return the zone that the home of the instance's server is in; empty while there is none."""
-    row = find_ground(conn, _home_path(site))
+    row = find_ground(conn, name_home_path(site.row))
     return "" if row is None else str(json.loads(row.outputs)["home_ref"]["zone"])
-
-
-def _home_path(site: Site) -> str:
-    return f"home/{site.row.region}/{name_home(site.row.owner, site.row.server_name)}"
 
 
 def _home(
@@ -244,7 +256,7 @@ def _home(
         "network_ref": network_ref,
         "disk_gib": DISK_GIB[size.disk],
     }
-    return Ground("home", _home_path(site), variables)
+    return Ground("home", name_home_path(site.row), variables)
 
 
 async def _list_datasets(

@@ -4,10 +4,13 @@ One small adapter per cloud; only this file speaks to a cloud's SDK. It blocks: 
 event loop.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
+from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import ConfigError, Unavailable
 
 TAG = "nightingale:instance"
@@ -19,6 +22,9 @@ REASONS = {
     "Server.InternalError": "the cloud's machine under it failed",
     "Server.ScheduledStop": "the cloud stopped it for a repair of its machine",
 }
+ENDED_STATES = ["shutting-down", "terminated", "stopping", "stopped"]
+# EC2 tells a time only in words: "User initiated (2026-11-25 01:02:03 GMT)".
+_SINCE = re.compile(r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)")
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,8 @@ class Found:
     launched: str  # the cloud's own time, ISO 8601
     is_spot: bool
     reason: str  # why it changed its state last, as far as the cloud says
+    stopped_us: int | None = None  # when it ended, as far as the cloud says
+    impaired_us: int | None = None  # since when the cloud itself says that its host fails
 
 
 class Inventory(Protocol):
@@ -73,7 +81,7 @@ class AwsInventory:
             {"Name": "tag:nightingale:hub", "Values": [hub_id]},
             {
                 "Name": "instance-state-name",
-                "Values": ["pending", "running", "shutting-down", "stopping", "stopped"],
+                "Values": ["pending", "running", *ENDED_STATES],
             },
         ]
         if instance_id is not None:
@@ -84,7 +92,26 @@ class AwsInventory:
             for page in pages:
                 for reservation in page["Reservations"]:
                     found += [_parse_aws(each) for each in reservation["Instances"]]
-        return found
+            impaired = self._list_impaired()
+        return [replace(each, impaired_us=impaired.get(each.cloud_id)) for each in found]
+
+    def _list_impaired(self) -> dict[str, int]:
+        """Return since when EC2 says that the host or the network of which instances fails."""
+        filters = [{"Name": "system-status.status", "Values": ["impaired"]}]
+        pages = self._client.get_paginator("describe_instance_status").paginate(Filters=filters)
+        return {
+            each["InstanceId"]: int(min(since).timestamp()) * US_PER_S
+            for page in pages
+            for each in page["InstanceStatuses"]
+            if each["SystemStatus"]["Status"] == "impaired"
+            and (
+                since := [
+                    detail["ImpairedSince"]
+                    for detail in each["SystemStatus"].get("Details", [])
+                    if "ImpairedSince" in detail
+                ]
+            )
+        }
 
     def terminate(self, cloud_id: str) -> None:
         """Have EC2 end an instance; one that is gone is fine."""
@@ -122,6 +149,13 @@ class _said_plainly:
             raise Unavailable(f"AWS does not say what exists: {error}") from error
 
 
+def _parse_since(state: str, words: str) -> int | None:
+    told = _SINCE.search(words)
+    if state not in ENDED_STATES or told is None:
+        return None
+    return int(datetime.fromisoformat(f"{told[1]}+00:00").timestamp()) * US_PER_S
+
+
 def _parse_aws(each: dict[str, Any]) -> Found:
     tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", [])}
     return Found(
@@ -133,4 +167,5 @@ def _parse_aws(each: dict[str, Any]) -> Found:
         launched=each["LaunchTime"].isoformat(),
         is_spot=each.get("InstanceLifecycle") == "spot",
         reason=each.get("StateReason", {}).get("Code") or each.get("StateTransitionReason", ""),
+        stopped_us=_parse_since(each["State"]["Name"], each.get("StateTransitionReason", "")),
     )

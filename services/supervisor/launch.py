@@ -13,6 +13,7 @@ from nightingale_hub.instances import Cause, get, want_stopped
 from nightingale_hub.probe import probe
 from nightingale_hub.services.supervisor.attempts import list_attempts
 from nightingale_hub.services.supervisor.capacity import explain_end, find_lack, try_instead
+from nightingale_hub.services.supervisor.holdings import hold_home
 from nightingale_hub.services.supervisor.runs import bring_to_end, find_last_end_us, find_open
 from nightingale_hub.services.supervisor.work import Work
 from nightingale_hub.tables.instances import instance
@@ -51,9 +52,12 @@ async def launching(work: Work) -> None:
         return
     ended = await bring_to_end(work.context, work.site, "apply", work.clock, lambda: _prepare(work))
     if ended.error is None:
-        await work.take_edge(
-            "launching_to_booting", "Made; waiting until its server answers", ended.close
-        )
+
+        def made(conn: Connection, at_us: int) -> None:
+            ended.close(conn, at_us)
+            hold_home(conn, row, at_us)
+
+        await work.take_edge("launching_to_booting", "Made; waiting until its server answers", made)
         return
     if (await read(lambda conn: get(conn, row.id))).wanted == "stopped":
         await work.take_edge(

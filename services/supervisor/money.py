@@ -4,10 +4,13 @@ Idempotent: asked again for the same instance, the answer is the same hold.
 """
 
 import os
+from dataclasses import asdict
+from typing import Any
 
 import httpx
 
 from nightingale_hub.errors import OverBudget, Unavailable
+from nightingale_hub.offers import Offer
 from nightingale_hub.settings import NightingaleHub
 
 ANSWER_WITHIN_S = 10.0
@@ -39,14 +42,22 @@ class Money:
 
         Raises `OverBudget` where there is not enough, `Unavailable` while billing cannot say.
         """
+        await self._hold({"instance_id": instance_id})
+
+    async def hold_resize(self, instance_id: str, offer: Offer) -> None:
+        """Have the money held that an instance will need as *offer*; raises as `hold`."""
+        wanted = {**asdict(offer.size), "nano_usd_per_hour": offer.nano_usd_per_hour}
+        await self._hold({"instance_id": instance_id, **wanted})
+
+    async def _hold(self, body: dict[str, Any]) -> None:
         try:
-            reply = await self._client.post("holds", json={"instance_id": instance_id})
-            body = reply.json()
+            reply = await self._client.post("holds", json=body)
+            answer = reply.json()
         except (httpx.HTTPError, ValueError) as error:
             raise Unavailable("billing does not answer") from error
         if reply.is_success:
             return
-        said = body.get("error") if isinstance(body, dict) else None
+        said = answer.get("error") if isinstance(answer, dict) else None
         told = said if isinstance(said, dict) else {}
         if told.get("code") == OverBudget.code:
             raise OverBudget(str(told.get("message")))

@@ -36,7 +36,7 @@ async def adopt(
     # What Terraform could not hand over stands in a file, which the next run pushes first.
     if known is not None or (workspace.directory / ERRORED).exists():
         return
-    found = await _list_found(site)
+    found = [each for each in await _list_found(site) if each.state not in ENDING]
     if not found or action != "apply":
         return
     kind, name = RESOURCE[site.row.cloud]
@@ -47,16 +47,21 @@ async def adopt(
     path.write_text(f'import {{\n  to = {kind}.{name}\n  id = "{first.cloud_id}"\n}}\n')
 
 
-async def confirm(context: Context, site: Site, action: str) -> None:
-    """After a destroy, have the cloud say itself that nothing is left; raises `Conflict`."""
+async def confirm(context: Context, site: Site, action: str) -> int | None:
+    """After a destroy, have the cloud say itself that nothing is left, and since when, if it does.
+
+    Raises `Conflict`.
+    """
     if site.row.cloud == "local" or action != "destroy":
-        return
-    left = [each for each in await _list_found(site) if each.state not in ENDING]
+        return None
+    found = await _list_found(site)
+    left = [each for each in found if each.state not in ENDING]
     for each in left:
         await asyncio.to_thread(_get_inventory(site).terminate, each.cloud_id)
     if left:
         names = ", ".join(each.cloud_id for each in left)
         raise Conflict(f"the cloud still had {names}, which is being ended")
+    return max((each.stopped_us for each in found if each.stopped_us is not None), default=None)
 
 
 def parse_cloud_id(state: str | None, cloud: str) -> str | None:
@@ -76,10 +81,7 @@ async def _find_known(context: Context, site: Site) -> str | None:
 
 async def _list_found(site: Site) -> list[Found]:
     inventory = _get_inventory(site)
-    found = await asyncio.to_thread(
-        inventory.list_instances, site.settings.hub_id, str(site.row.id)
-    )
-    return [each for each in found if each.state not in ENDING]
+    return await asyncio.to_thread(inventory.list_instances, site.settings.hub_id, str(site.row.id))
 
 
 def _get_inventory(site: Site) -> Inventory:

@@ -14,6 +14,7 @@ from nightingale_hub.clock import US_PER_S
 from nightingale_hub.instances import Cause, add_progress, get
 from nightingale_hub.probe import probe
 from nightingale_hub.resizing import Phase, to_offer
+from nightingale_hub.services.supervisor.holdings import hold_home
 from nightingale_hub.services.supervisor.runs import (
     Ended,
     bring_to_end,
@@ -58,6 +59,7 @@ async def _apply(work: Work, wish: Row[Any]) -> None:
         def enter(conn: Connection, at_us: int) -> None:
             ended.close(conn, at_us)
             change_shape(conn, row.id, wanted, at_us, "resize")
+            hold_home(conn, row, at_us, wanted.size.disk)
             resizing.enter(conn, wish.id, Phase.WAITING)
             add_progress(conn, row.id, at_us, f"It has {wanted.size}")
 
@@ -115,6 +117,7 @@ async def _roll_back(work: Work, wish: Row[Any]) -> None:
             ended.close(conn, at_us)
             if to_offer(row, old) != to_offer(row, row):
                 change_shape(conn, row.id, to_offer(row, old), at_us, "resize")
+                hold_home(conn, row, at_us, old.disk)
             resizing.close(conn, wish.id, Phase.TAKEN_BACK, at_us, said)
 
         await work.take_edge("resizing_to_running", said, close)

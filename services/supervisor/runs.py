@@ -40,6 +40,7 @@ class Ended:
     directory: str
     exit_status: int | None
     error: str | None
+    stopped_us: int | None = None  # of a destroy: when the cloud itself says that it ended
 
     def close(self, conn: Connection, at_us: int) -> None:
         """Close it in the record, in the transaction of what follows from it."""
@@ -65,7 +66,7 @@ async def bring_to_end(
     workspace = equip(context, site)
     row_id = await context.write(lambda conn: _ensure_open(conn, site.row.id, action, clock()))
     closed = await context.read(lambda conn: _list_closed(conn, site.row.id))
-    result, error = Result(None), None
+    result, error, stopped_us = Result(None), None, None
     try:
         run = _find_unnamed(workspace, closed, action)
         if run is None:
@@ -87,12 +88,12 @@ async def bring_to_end(
         else:
             result = await _wait(context, site.row, run, workspace.means, clock)
         result.raise_for_failure()
-        await recovery.confirm(context, site, action)
+        stopped_us = await recovery.confirm(context, site, action)
     except (NightingaleError, OSError) as failure:
         error = str(failure)
     run = _find_unnamed(workspace, closed, action)
     directory = str(run.directory if run is not None else workspace.directory)
-    return Ended(row_id, directory, result.exit_status, error)
+    return Ended(row_id, directory, result.exit_status, error, stopped_us)
 
 
 def find_open(conn: Connection, instance_id: str, action: str) -> int | None:

@@ -39,7 +39,7 @@ def make(context: Context) -> Service:
             (r"api/bootstrap", BootstrapHandler, {}),
             (r"api/grants", GrantsHandler, {}),
             (r"api/instances/([^/]+)/stop", StopHandler, {"hub": hub}),
-            (r"api/instances/([^/]+)/resize", ResizeHandler, {}),
+            (r"api/instances/([^/]+)/resize", ResizeHandler, {"money": money}),
             (r"api/instances/([^/]+)/keep", KeepHandler, {}),
             (r"api/activity", ActivityHandler, {}),
         ],

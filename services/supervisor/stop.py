@@ -1,15 +1,21 @@
 """The steps of a stop, and of a home's end. Stopped means that the cloud said so."""
 
 import asyncio
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from nightingale_hub import resizing
-from nightingale_hub.errors import NightingaleError
+from nightingale_hub.errors import NightingaleError, OverBudget, Unavailable
+from nightingale_hub.instances import add_progress, get
 from nightingale_hub.resizing import Phase
 from nightingale_hub.services.supervisor.ground import remove_home
+from nightingale_hub.services.supervisor.holdings import drop_home, pass_home_on
 from nightingale_hub.services.supervisor.runs import bring_to_end
 from nightingale_hub.services.supervisor.work import Work
+from nightingale_hub.usage import find_boot, note_stop
+
+FIRST_PAUSE_S = 1.0
 
 
 async def running(work: Work) -> None:
@@ -24,12 +30,35 @@ async def running(work: Work) -> None:
                 resizing.close(conn, wish.id, Phase.DROPPED, at_us, said)
 
         await work.take_edge("running_to_stopping", "Terraform removes the instance", drop)
-    elif wish is not None:
+    elif wish is not None and await _has_money(work, wish):
         await work.take_edge(
             "running_to_resizing",
             f"Terraform gives it {resizing.to_offer(row, wish).size}",
             lambda conn, _: resizing.enter(conn, wish.id, Phase.APPLYING),
         )
+
+
+async def _has_money(work: Work, wish: Row[Any]) -> bool:
+    """Have the money for the new size held first; a refusal ends the resize, silence delays it."""
+    if work.money is None:
+        return True
+    wanted = resizing.to_offer(work.row, wish)
+    try:
+        await work.money.hold_resize(work.row.id, wanted)
+    except OverBudget as error:
+        said = f"It keeps its size: {error}"
+
+        def refuse(conn: Connection, at_us: int) -> None:
+            resizing.close(conn, wish.id, Phase.DROPPED, at_us, said)
+            add_progress(conn, work.row.id, at_us, said)
+
+        await work.write(refuse)
+    except Unavailable as error:
+        message = f"Waiting for billing to hold the money, asking again in {{pause}}: {error}"
+        await work.put_off(message, FIRST_PAUSE_S)
+    else:
+        return True
+    return False
 
 
 async def stopping(work: Work) -> None:
@@ -39,10 +68,20 @@ async def stopping(work: Work) -> None:
         message = f"Stop failed, trying again in {{pause}}: {ended.error}"
         await work.put_off(message, work.context.settings.stop_retry_s, ended.close)
         return
+
+    def gone(conn: Connection, at_us: int) -> None:
+        ended.close(conn, at_us)
+        pass_home_on(conn, work.row)
+        boot_id = find_boot(conn, work.row.id)
+        if ended.stopped_us is not None and boot_id is not None:
+            accepted_us = get(conn, work.row.id).stop_accepted_us or 0
+            # The cloud tells whole seconds: never before the stop that it followed.
+            note_stop(conn, work.row.id, boot_id, max(ended.stopped_us, accepted_us))
+
     await work.take_edge(
         "stopping_to_stopped",
         "Gone: nothing of it is left",
-        ended.close,
+        gone,
         stamp="gone_us",
         nonce_sha256=None,
         launch_secret=None,
@@ -65,4 +104,8 @@ async def removing(work: Work) -> None:
         message = f"The home is not gone, trying again in {{pause}}: {why}"
         await work.put_off(message, work.context.settings.stop_retry_s)
         return
-    await work.take_edge("removing_to_gone", "Gone: its home too")
+    await work.take_edge(
+        "removing_to_gone",
+        "Gone: its home too",
+        lambda conn, at_us: drop_home(conn, work.row, at_us),
+    )

@@ -31,6 +31,7 @@ from nightingale_hub.shapes import change_shape
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.orphans import orphan
 from nightingale_hub.terraform.states import find_state
+from nightingale_hub.usage import close_faults, find_boot, note_fault, note_stop
 
 log = logging.getLogger("nightingale")
 SWEEP_PAUSE_S = 60.0
@@ -72,6 +73,9 @@ class Sweep:
         )
         for each in alive.values():
             await self._look_at(cloud, region, each, inventory)
+        await self._context.write(
+            lambda conn: _note_impaired(conn, f"{cloud}/{region}/", running, found, at_us)
+        )
         here = [row for row in running if (row.cloud, row.region) == (cloud, region)]
         for row in here:
             await self._look_after(row, found)
@@ -112,14 +116,16 @@ class Sweep:
         alive = [each for each in mine if each.state in ("pending", "running")]
         at_us = self._clock()
         if not alive:
-            is_spot = any(each.is_spot or "Spot" in each.reason for each in mine)
+            last = max(mine, key=lambda each: each.launched, default=None)
+            is_spot = last is not None and (last.is_spot or "Spot" in last.reason)
             cause = Cause.PREEMPTED if is_spot else Cause.CRASHED
             said = explain_reason(mine[0].reason) if mine else "the cloud does not know it any more"
             why = "the cloud took its spot capacity back" if is_spot else said
             why += "; the home is kept, start again"
             log.warning("instance %s of %s: %s", row.id, row.owner, why)
+            stopped_us = None if last is None else last.stopped_us
             await self._context.write(
-                lambda conn: _stop_still_running(conn, row.id, at_us, why, cause)
+                lambda conn: _stop_still_running(conn, row.id, at_us, why, cause, stopped_us)
             )
         elif row.actual == State.RUNNING and alive[0].instance_type != row.instance_type:
             await self._context.write(
@@ -169,11 +175,30 @@ def _quarantine(
 
 
 def _stop_still_running(
-    conn: Connection, instance_id: str, at_us: int, why: str, cause: Cause
+    conn: Connection, instance_id: str, at_us: int, why: str, cause: Cause, stopped_us: int | None
 ) -> None:
     row = find(conn, instance_id)
     if row is not None and row.actual == State.RUNNING and row.wanted == "running":
+        boot_id = find_boot(conn, instance_id) or row.boot_id
+        if stopped_us is not None and boot_id is not None:
+            note_stop(conn, instance_id, boot_id, stopped_us)
         accept_stop(conn, instance_id, at_us, why, cause)
+
+
+def _note_impaired(
+    conn: Connection, where: str, running: list[Row[Any]], found: list[Found], at_us: int
+) -> None:
+    """Record whose host fails by the cloud's own word, and that it does no more."""
+    known, told = {row.id for row in running}, set()
+    for each in found:
+        if each.impaired_us is not None and each.instance_id in known:
+            name = f"{where}{each.cloud_id}:{each.impaired_us}"
+            told.add(name)
+            note_fault(
+                conn, each.instance_id, "host", "provider", each.impaired_us,
+                max(at_us, each.impaired_us), name, is_open=True,
+            )  # fmt: skip
+    close_faults(conn, where, told)
 
 
 def _record_drift(conn: Connection, instance_id: str, observed: str, at_us: int) -> None:
