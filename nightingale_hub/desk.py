@@ -175,6 +175,13 @@ VERBS: dict[str, Verb] = {
         "explain a line of a statement: segment, seconds, prices, amount",
         {"line": Field("the line's number", is_required=True, is_whole=True)},
     ),
+    "ledger.check": Verb(
+        "check the books: journals, kept balances, each line worked out again", admin=True
+    ),
+    "ledger.export": Verb("export the journal for beancount", admin=True),
+    "ledger.rebuild": Verb(
+        "work every kept balance out anew from the entries", writes=True, admin=True
+    ),
     "reconcile.list": Verb(
         "list the days of the clouds' bills, held against the meter", admin=True
     ),

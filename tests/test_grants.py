@@ -15,7 +15,7 @@ from nightingale_hub.services.billing.ledger import (
     list_unbalanced,
     list_wrong_balances,
 )
-from nightingale_hub.services.billing.posting import list_unrated, post_segment
+from nightingale_hub.services.billing.posting import list_unrated, post_segments
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.credit import burned, credit_grant
 from nightingale_hub.tables.log import log_leaf
@@ -85,7 +85,7 @@ def test_any_order_of_arrival_ends_in_the_same_payments_and_balances(database, s
                 else:
                     key = add_usage(conn, what[0], what[1], RATE, name=f"s{what[0]}")
                     (row,) = (each for each in list_unrated(conn) if each.instance_id == key)
-                    post_segment(conn, row, at_us)
+                    post_segments(conn, [row], at_us)
                 if rng.random() < 0.6:
                     burn_grants(conn, "org/lab", at_us)
             burn_grants(conn, "org/lab", NOV + 10 * DAY)
@@ -138,8 +138,12 @@ def test_a_grant_given_afterwards_pays_for_what_was_used_in_its_window(database)
 def test_a_provider_credit_pays_no_line_and_stands_apart(database):
     with database.write() as conn:
         add_lab(conn)
-        provider = {**GRANT, "kind": "provider"}
+        provider = {**GRANT, "kind": "provider", "cloud": "aws"}
         del provider["customer"]
+        for wrong in ({"cloud": None}, {"region": "us"}):
+            body = {k: v for k, v in {**provider, **wrong}.items() if v is not None}
+            with pytest.raises(BadInput, match="name that cloud alone"):
+                ask(conn, "grant.add", NOV, **body)
         credit = ask(conn, "grant.add", NOV, **provider)["id"]
         add_usage(conn, NOV + H, NOV + H + 600 * S, RATE)
         post_all(conn, 1)

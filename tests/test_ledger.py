@@ -22,7 +22,7 @@ from nightingale_hub.services.billing.ledger import (
     post,
     reverse,
 )
-from nightingale_hub.services.billing.posting import list_unrated, post_segment
+from nightingale_hub.services.billing.posting import list_unrated, post_segments
 from nightingale_hub.tables.billing import entry, journal, line_item
 from tests.record import S
 from tests.usage import add_usage, count_lines, post_all
@@ -107,11 +107,11 @@ def test_a_segment_posted_with_another_amount_is_a_conflict(database):
         add_usage(conn, 0, 10 * S, 45_000_000)
         (row,) = list_unrated(conn)
         dearer = row._replace(nano_usd_per_hour=90_000_000)
-        assert post_segment(conn, row, 1)
-        assert not post_segment(conn, row, 2)
+        assert post_segments(conn, [row], 1)
+        assert not post_segments(conn, [row], 2)
         assert list_unrated(conn) == []
         with pytest.raises(Conflict):
-            post_segment(conn, dearer, 3)
+            post_segments(conn, [dearer], 3)
         assert fold_balances(conn) == {ALICE.accrued: 125, ALICE.unbilled: -125}
 
 
@@ -126,7 +126,7 @@ def test_ten_writers_at_once_post_each_segment_once(database):
     def post_everything(_):
         mine = Database(database.url)
         try:
-            return sum(mine.transact(partial(post_segment, row=row, at_us=1)) for row in ended)
+            return sum(mine.transact(partial(post_segments, row=row, at_us=1)) for row in ended)
         finally:
             mine.dispose()
 

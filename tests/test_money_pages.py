@@ -14,7 +14,7 @@ __all__ = ["chromium"]  # a fixture
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs the chromium program (Debian's)")
 
 AT = 1_795_470_000_000_000
-PAGES = ("month?month=2026-11", "grants", "budgets", "invoices", "prices")
+PAGES = ("month?month=2026-11", "grants", "budgets", "invoices", "prices", "reconciliation")
 LINE = {
     "line_id": 1,
     "kind": "usage",
@@ -129,6 +129,23 @@ ANSWERS: dict[str, dict[str, Any]] = {
                 "nano_per_hour": 41_000_000,
                 "effective_us": 0,
                 "source": EVIL,
+            }
+        ]
+    },
+    "reconcile.list": {
+        "days_compared": [
+            {
+                "cloud": "aws",
+                "day": "2026-11-03",
+                "currency": "USD",
+                "theirs_micro": 200_000,
+                "ours_micro": 190_000,
+                "drift_micro": 10_000,
+                "theirs_s": 7200,
+                "ours_s": 6840,
+                "orphans": 1,
+                "phantoms": 0,
+                "drifts": 1,
             }
         ]
     },

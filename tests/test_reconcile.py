@@ -10,18 +10,27 @@ from decimal import Decimal
 import pyarrow
 import pyarrow.parquet
 import pytest
-from sqlalchemy import select
+from beancount import loader
+from sqlalchemy import select, update
 
-from nightingale_hub.errors import BadInput, Conflict, TooLarge
+from nightingale_hub.errors import BadInput, Conflict, NotAllowed, TooLarge
 from nightingale_hub.findings import FindingState, change_state
 from nightingale_hub.services.billing import bills
 from nightingale_hub.services.billing.bills import parse_bill
 from nightingale_hub.services.billing.desk.verbs import serve
 from nightingale_hub.services.billing.desk.visit import Visit
 from nightingale_hub.services.billing.due import check_complete
+from nightingale_hub.services.billing.ledger import (
+    fold_balances,
+    list_unbalanced,
+    list_wrong_balances,
+)
 from nightingale_hub.services.billing.reconcile import import_bill, list_days, list_phantoms
+from nightingale_hub.tables.billing import balance
 from nightingale_hub.tables.log import finding
 from nightingale_hub.tables.reconciliation import bill_charge
+from nightingale_hub.usage import begin_holding
+from tests.desk import ask
 from tests.record import S, add_instance
 from tests.usage import add_segment, parse_time, post_all
 
@@ -247,3 +256,61 @@ def test_admins_take_bills_at_the_desk(books):
         assert len(serve(visit, "reconcile.list", {})["days_compared"]) == 1
         with pytest.raises(BadInput, match="not base64"):
             serve(visit, "reconcile.take", {"name": "x", "base64": "?"})
+
+
+def test_a_providers_credit_pays_the_clouds_bills_in_its_window_and_follows_a_corrected_bill(books):
+    def left():
+        with books.read() as conn:
+            grants = ask(conn, "grant.list")["grants"]
+            folded = fold_balances(conn)
+            [credit] = [each for each in grants if each["kind"] == "provider"]
+            assert folded[f"provider_credit:{credit['id']}"] == credit["left_micro"]
+            assert list_unbalanced(conn) == [] and list_wrong_balances(conn) == []
+            return credit["left_micro"]
+
+    given = {"kind": "provider", "source": "AWS", "cloud": "aws", "amount": "0.30"}
+    window = {"start": "2026-11-03", "end": "2026-11-30"}
+    with books.write() as conn:
+        ask(conn, "grant.add", DAY, **given, **window)
+    take(books, focus(("i-1", "Compute", "0.20", "2", "i-ours")))
+    assert left() == 100_000
+    take(books, focus(("i-1", "Compute", "0.20", "2", "i-ours")))
+    assert left() == 100_000, "the same bill again is nothing new"
+    take(books, focus(("i-1", "Compute", "0.05", "2", "i-ours")), DAY + 50 * HOUR)
+    assert left() == 250_000, "a corrected bill"
+    take(books, focus(("i-1", "Compute", "0.20", "2", "i-ours"), ("v-1", "Storage", "9", "", "")))
+    assert left() == 0, "never beyond what was given"
+    with books.write() as conn:  # one that is given late pays what the first left
+        ask(conn, "grant.add", DAY + 60 * HOUR, **{**given, "amount": "5"}, **window)
+        credits = [each for each in ask(conn, "grant.list")["grants"] if each["customer"] is None]
+    assert sorted(each["left_micro"] for each in credits) == [0, 0]
+
+
+def test_a_disk_that_is_on_record_is_no_orphan(books):
+    with books.write() as conn:
+        begin_holding(conn, "i-ours", "disk", "vol-1", "disk.S", DAY)
+    [day], kinds = take(
+        books, focus(("i-1", "Compute", "0.20", "2", "i-ours"), ("vol-1", "Storage", "1", "", ""))
+    )
+    assert (day["orphans"], kinds) == (0, [])
+    [day], kinds = take(
+        books, focus(("i-1", "Compute", "0.20", "2", "i-ours"), ("vol-2", "Storage", "1", "", ""))
+    )
+    assert (day["orphans"], kinds) == (1, ["bill_orphan"])
+
+
+def test_the_books_are_checked_exported_and_their_balances_rebuilt(books):
+    with books.write() as conn:
+        assert ask(conn, "ledger.check")["is_well"]
+        conn.execute(update(balance).values(amount_micro=balance.c.amount_micro + 7))
+        found = ask(conn, "ledger.check")
+        assert not found["is_well"] and found["wrong_balances"] and not found["unbalanced"]
+        assert ask(conn, "ledger.rebuild")["wrong"] == len(found["wrong_balances"])
+        assert ask(conn, "ledger.check")["is_well"]
+        exported = ask(conn, "ledger.export")
+        text = base64.b64decode(exported["base64"]).decode()
+        for verb in ("ledger.check", "ledger.export", "ledger.rebuild"):
+            with pytest.raises(NotAllowed):
+                ask(conn, verb, actor="alice", is_admin=False)
+    _, errors, _ = loader.load_string(text)
+    assert errors == [] and exported["name"] == "journal.beancount"

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, insert, select
 
 from nightingale_hub.clock import US_PER_S
 from nightingale_hub.instances import get
-from nightingale_hub.services.billing.posting import list_unrated, post_segment
+from nightingale_hub.services.billing.posting import list_unrated, post_segments
 from nightingale_hub.services.billing.prices import parse_rate
 from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.metering import segment
@@ -53,7 +53,7 @@ def add_usage(
 
 def post_all(conn: Connection, at_us: int = 0) -> int:
     """Post what ended and return how many lines are new."""
-    return sum(post_segment(conn, row, at_us) for row in list_unrated(conn))
+    return sum(post_segments(conn, [row], at_us) for row in list_unrated(conn))
 
 
 def count_lines(conn: Connection) -> int:

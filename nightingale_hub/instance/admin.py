@@ -69,8 +69,8 @@ def add_admin(parser: argparse.ArgumentParser) -> None:
                 metavar="N" if each.is_whole else "TEXT",
                 help=each.text,
             )
-        if does == "pdf":
-            command.add_argument("--out", metavar="FILE", help="where the PDF goes")
+        if does in ("pdf", "export"):
+            command.add_argument("--out", metavar="FILE", help="where it goes")
         if "confirm" in verb.fields:
             command.add_argument("-y", "--yes", action="store_true", help="do not ask")
 

@@ -54,6 +54,12 @@ def explain_line(conn: Connection, line_id: int) -> dict[str, Any]:
     }
 
 
+def list_line_ids(conn: Connection, after_id: int, limit: int = 1000) -> list[int]:
+    """Return the numbers of the next lines after *after_id*."""
+    query = select(line_item.c.id).where(line_item.c.id > after_id).order_by(line_item.c.id)
+    return list(conn.execute(query.limit(limit)).scalars())
+
+
 def list_changed(conn: Connection, after_id: int = 0, limit: int = 1000) -> list[int]:
     """Return the lines after *after_id* that do not come out the same again: there must be none."""
     rows = conn.execute(

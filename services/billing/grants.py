@@ -14,7 +14,13 @@ from sqlalchemy import Connection, Row, func, insert, select
 from nightingale_hub.errors import BadInput, NotFound
 from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.services.billing.burn import Facts, Grant
-from nightingale_hub.services.billing.ledger import Entry, Journal, grant_account, post
+from nightingale_hub.services.billing.ledger import (
+    Entry,
+    Journal,
+    find_balance,
+    grant_account,
+    post,
+)
 from nightingale_hub.tables.credit import burned, credit_grant
 from nightingale_hub.tables.customers import customer
 
@@ -101,25 +107,30 @@ def list_grants(conn: Connection, customer_id: str | None = None) -> list[dict[s
     if customer_id is not None:
         query = query.where(credit_grant.c.customer == customer_id)
     rows = sorted(conn.execute(query).all(), key=lambda row: to_grant(row).rank)
-    return [
-        {
-            "id": row.id,
-            "kind": row.kind,
-            "customer": row.customer,
-            "source": row.source,
-            "scope": json.loads(row.scope),
-            "currency": row.currency,
-            "amount_micro": row.amount_micro,
-            "spent_micro": int(row.spent),
-            "left_micro": row.amount_micro - int(row.spent),
-            "start_us": row.start_us,
-            "end_us": row.end_us,
-            "priority": row.priority,
-            "created_us": row.created_us,
-            "created_by": row.created_by,
-        }
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        used = int(row.spent)
+        if row.kind == "provider":  # its own account says what it paid of the cloud's bills
+            used = row.amount_micro - find_balance(conn, credit_account(row.id), row.currency)
+        found.append(
+            {
+                "id": row.id,
+                "kind": row.kind,
+                "customer": row.customer,
+                "source": row.source,
+                "scope": json.loads(row.scope),
+                "currency": row.currency,
+                "amount_micro": row.amount_micro,
+                "spent_micro": used,
+                "left_micro": row.amount_micro - used,
+                "start_us": row.start_us,
+                "end_us": row.end_us,
+                "priority": row.priority,
+                "created_us": row.created_us,
+                "created_by": row.created_by,
+            }
+        )
+    return found
 
 
 def load_allowances(conn: Connection, customer_id: str) -> list[Grant]:

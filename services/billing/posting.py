@@ -91,11 +91,6 @@ def post_segments(conn: Connection, rows: Sequence[Usage], at_us: int) -> int:
     return post_lines(conn, lines, at_us)
 
 
-def post_segment(conn: Connection, row: Usage, at_us: int) -> bool:
-    """Post the lines of one segment; returns False when all are there."""
-    return bool(post_segments(conn, [row], at_us))
-
-
 def post_credit(conn: Connection, segment_id: int, fault_id: int, at_us: int) -> bool:
     """Post the credit for a fault in an ended segment; returns False when it is there."""
     (row,) = list_usage(conn, segment.c.id == segment_id)

@@ -5,6 +5,7 @@ and one price each, so that however a span is cut, no second is lost or charged 
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -236,11 +237,17 @@ def _free_until(row: Usage) -> int:
     return min(ends, default=row.start_us)
 
 
+@lru_cache(maxsize=4096)
+def _find_month_end(day: int) -> int:
+    """Return when the month ends that a day, counted from the epoch, is in."""
+    return month_bounds_us(to_datetime(day * 86_400 * US_PER_S).strftime("%Y-%m"))[1]
+
+
 def _cut_at_months(begin_us: int, first: int, last: int) -> list[tuple[int, int]]:
     cuts = [first]
     while True:
         at_us = begin_us + cuts[-1] * US_PER_S
-        _, end_us = month_bounds_us(to_datetime(at_us).strftime("%Y-%m"))
+        end_us = _find_month_end(at_us // (86_400 * US_PER_S))
         cut = count_before(begin_us, last, end_us)
         if cut >= last:
             return [*zip(cuts, [*cuts[1:], last], strict=True)]

@@ -18,9 +18,10 @@ from nightingale_hub.findings import FindingState, Severity, find_by_key, raise_
 from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.money import divide
 from nightingale_hub.services.billing.bills import DAY_US, Charge, parse_bill
+from nightingale_hub.services.billing.provider_credit import burn_provider_credit
 from nightingale_hub.services.billing.providers import get_provider
 from nightingale_hub.tables.instances import instance
-from nightingale_hub.tables.metering import segment
+from nightingale_hub.tables.metering import holding, segment
 from nightingale_hub.tables.reconciliation import bill_charge, bill_day, bill_import
 from nightingale_hub.terms import USD
 
@@ -67,6 +68,8 @@ def import_bill(
     rows = _sum(charges, written.inserted_primary_key[0])
     if rows:
         conn.execute(insert(bill_charge), rows)
+    for cloud in sorted({cloud for cloud, _ in days}):
+        burn_provider_credit(conn, cloud, at_us)
     append_leaf(conn, "bill", {"sha256": sha256, "by": actor, "rows": len(charges)}, at_us)
     compared = [compare_day(conn, cloud, day_us, at_us) for cloud, day_us in days]
     return {"is_new": True, "days": compared}
@@ -80,14 +83,15 @@ def compare_day(conn: Connection, cloud: str, day_us: int, at_us: int) -> dict[s
         .order_by(bill_charge.c.resource_id, bill_charge.c.kind)
     ).all()
     ours = find_metered(conn, cloud, day_us)
+    held = _list_held(conn, day_us)
     compute: dict[str, list[Row[Any]]] = defaultdict(list)
     orphans, drifts = [], []
     for row in theirs:
         key = row.instance_id or row.resource_id
-        if key not in ours:
+        if key not in ours and row.resource_id not in held:
             orphans.append(row.resource_id)
             _raise(conn, "bill_orphan", Severity.HIGH, row.resource_id, row, {}, at_us)
-        elif row.kind == "compute":
+        elif row.kind == "compute" and key in ours:
             compute[key].append(row)
     for key, rows in compute.items():
         if _is_drift(rows, ours[key]):
@@ -112,6 +116,18 @@ def compare_day(conn: Connection, cloud: str, day_us: int, at_us: int) -> dict[s
     conn.execute(delete(bill_day).where(*(bill_day.c[name] == key_of[name] for name in key_of)))
     conn.execute(insert(bill_day).values(**key_of, **values))
     return {**key_of, **values}
+
+
+def _list_held(conn: Connection, day_us: int) -> set[str]:
+    """Return the disks and addresses that are on record for a day, by the cloud's names."""
+    return set(
+        conn.execute(
+            select(holding.c.resource_id).where(
+                holding.c.from_us < day_us + DAY_US,
+                holding.c.until_us.is_(None) | (holding.c.until_us > day_us),
+            )
+        ).scalars()
+    )
 
 
 def find_metered(conn: Connection, cloud: str, day_us: int) -> dict[str, Metered]:

@@ -144,6 +144,12 @@ class InvoicePdf(Account):
         await self.send_pdf("invoice.pdf", number=self.get_query_argument("number", ""))
 
 
+class Reconciliation(Account):
+    """The clouds' bills, day by day, held against the meter; for the hub's admins."""
+
+    template, verb = "reconciliation.html", "reconcile.list"
+
+
 class Prices(Account):
     """The price book, and the plans."""
 

@@ -57,6 +57,7 @@ PAGES = [
     ("invoices", account.Invoices),
     (r"invoice\.pdf", account.InvoicePdf),
     ("prices", account.Prices),
+    ("reconciliation", account.Reconciliation),
     ("review", review.Review),
     ("bypass", review.Bypass),
     (r"access\.(csv|pdf)", review.AccessRecord),

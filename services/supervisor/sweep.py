@@ -119,7 +119,11 @@ class Sweep:
             last = max(mine, key=lambda each: each.launched, default=None)
             is_spot = last is not None and (last.is_spot or "Spot" in last.reason)
             cause = Cause.PREEMPTED if is_spot else Cause.CRASHED
-            said = explain_reason(mine[0].reason) if mine else "the cloud does not know it any more"
+            said = (
+                explain_reason(last.reason)
+                if last is not None
+                else "the cloud does not know it any more"
+            )
             why = "the cloud took its spot capacity back" if is_spot else said
             why += "; the home is kept, start again"
             log.warning("instance %s of %s: %s", row.id, row.owner, why)

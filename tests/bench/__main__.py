@@ -5,13 +5,14 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import audit, detectors, log, supervisors
+from tests.bench import audit, billing, detectors, log, supervisors
 from tests.bench.frame import Report, format_report
 
 Bench = Callable[[bool], Report]  # told whether to be quick
 
 BENCHES: Mapping[str, Bench] = {
     "audit": audit.run,
+    "billing": billing.run,
     "detectors": detectors.run,
     "log": log.run,
     "supervisors": supervisors.run,

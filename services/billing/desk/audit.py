@@ -2,16 +2,25 @@
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import select
 
 from nightingale_hub.errors import BadInput, NotFound
+from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.services.billing.bills import MAX_FILE_BYTES
 from nightingale_hub.services.billing.desk.visit import Visit
-from nightingale_hub.services.billing.explain import explain_line
+from nightingale_hub.services.billing.explain import explain_line, list_changed, list_line_ids
+from nightingale_hub.services.billing.export import export_journal
 from nightingale_hub.services.billing.fields import check_keys, parse_count, parse_text
+from nightingale_hub.services.billing.ledger import (
+    count_entries,
+    list_unbalanced,
+    list_wrong_balances,
+    rebuild_balances,
+)
 from nightingale_hub.services.billing.reconcile import import_bill, list_days
 from nightingale_hub.tables.billing import line_item
 
@@ -30,6 +39,45 @@ def show_line(visit: Visit, body: Body) -> dict[str, Any]:
     if row.owner != visit.actor:
         visit.require_sight(row.customer)
     return explain_line(visit.conn, number)
+
+
+def check_ledger(visit: Visit, body: Body) -> dict[str, Any]:
+    """Return what is wrong with the books: journals, balances, lines that come out otherwise."""
+    visit.require_admin()
+    check_keys(body, ())
+    lines: list[int] = []
+    last_id = 0
+    while seen := list_line_ids(visit.conn, last_id):
+        lines += list_changed(visit.conn, last_id, len(seen))
+        last_id = seen[-1]
+    wrong = {
+        "unbalanced": list_unbalanced(visit.conn),
+        "wrong_balances": list_wrong_balances(visit.conn),
+        "changed_lines": [str(each) for each in lines],
+    }
+    is_well = not any(wrong.values())
+    return {"entries": count_entries(visit.conn), "is_well": is_well, **wrong}
+
+
+def rebuild_ledger(visit: Visit, body: Body) -> dict[str, Any]:
+    """Work every kept balance out anew from the entries."""
+    visit.require_admin()
+    check_keys(body, ())
+    wrong = rebuild_balances(visit.conn)
+    append_leaf(visit.conn, "rebuild", {"by": visit.actor, "wrong": wrong}, visit.at_us)
+    return {"wrong": wrong}
+
+
+def show_journal(visit: Visit, body: Body) -> dict[str, Any]:
+    """Return the whole journal as beancount reads it."""
+    visit.require_admin()
+    check_keys(body, ())
+    data = export_journal(visit.conn).encode()
+    return {
+        "name": "journal.beancount",
+        "base64": base64.b64encode(data).decode(),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
 
 
 def take_bill(visit: Visit, body: Body) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import insert, select
 
-from nightingale_hub.errors import Conflict, NotFound
+from nightingale_hub.errors import BadInput, Conflict, NotFound
 from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.services.billing import members
 from nightingale_hub.services.billing.burning import burn_grants
@@ -21,6 +21,7 @@ from nightingale_hub.services.billing.fields import (
     parse_window,
 )
 from nightingale_hub.services.billing.grants import SCOPES, NewGrant, give, list_grants
+from nightingale_hub.services.billing.provider_credit import burn_provider_credit
 from nightingale_hub.tables.customers import customer, customer_plan
 from nightingale_hub.terms import get_plan
 
@@ -115,10 +116,13 @@ def add_grant(visit: Visit, body: Body) -> dict[str, Any]:
         end_us=end_us,
         priority=parse_count(body, "priority", 100, MAX_PRIORITY),
     )
+    if new.customer is None and set(new.scope) != {"cloud"}:
+        raise BadInput("a provider's credit pays one cloud's bill: name that cloud alone")
     grant_id = give(visit.conn, new, visit.actor, visit.at_us)
-    changed = 0
-    if new.customer is not None:
-        changed = burn_grants(visit.conn, new.customer, visit.at_us, since_us=start_us - 1)
+    if new.customer is None:
+        burn_provider_credit(visit.conn, new.scope["cloud"], visit.at_us)
+        return {"id": grant_id, "lines_changed": 0}
+    changed = burn_grants(visit.conn, new.customer, visit.at_us, since_us=start_us - 1)
     return {"id": grant_id, "lines_changed": changed}
 
 
