@@ -12,8 +12,10 @@ from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.homes import want_gone
 from nightingale_hub.instances import get
 from nightingale_hub.services.billing.biller import Biller
+from nightingale_hub.services.billing.explain import explain_line
 from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.services.metering.meter import Meter
+from nightingale_hub.services.metering.segments import list_metered
 from nightingale_hub.services.metering.service import make
 from nightingale_hub.services.supervisor import sweep as sweeping
 from nightingale_hub.services.supervisor.inventory import AwsInventory, Found
@@ -23,11 +25,13 @@ from nightingale_hub.tables.billing import line_item
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.metering import fault, holding, provider_stop
 from nightingale_hub.terms import Plan
+from nightingale_hub.usage import begin_holding
 from tests.desk import ask
 from tests.fleet import running_fleet, supervising
 from tests.prices import add_prices
 from tests.record import BOOT, S, add_instance, list_segments
 from tests.serving import make_context, serving
+from tests.usage import parse_time
 
 HOUR = 3600 * S
 
@@ -241,3 +245,25 @@ def test_the_words_of_ec2_are_read_as_its_times():
         [found] = inventory.list_instances("nightingale")
     assert found.impaired_us == int(since.timestamp()) * US_PER_S
     assert found.stopped_us == found.impaired_us + (3 * 3600 + 3 * 60 + 3) * US_PER_S
+
+
+async def test_a_disk_that_is_kept_is_billed_each_month(database, tmp_path):
+    november, december = parse_time("2026-11-10 00:00:00"), parse_time("2026-12-20 00:00:00")
+    with database.write() as conn:
+        add_prices(conn)
+        publish_plan(conn, Plan("stored", effective_us=1, bills_storage=True), 0)
+        ask(conn, "customer.add", 2, id="org/lab", name="Lab", kind="private")
+        ask(conn, "customer.plan", 2, customer="org/lab", plan="stored")
+        ask(conn, "member.add", 2, customer="org/lab", user="alice")
+        key = add_instance(
+            conn, created_us=november, allocated_us=november, ready_us=november, actual="stopped",
+            stop_accepted_us=november + HOUR, gone_us=november + HOUR, wanted="stopped",
+        )  # fmt: skip
+        begin_holding(conn, key, "disk", "vol-1", "disk.S", november)
+    await bill(database, tmp_path, december)
+    with database.read() as conn:
+        [line] = conn.execute(select(line_item).where(line_item.c.kind == "storage")).all()
+        assert explain_line(conn, line.id)["is_the_same_again"]
+        assert list_metered(conn, december) == [], "what is kept costs the meter nothing"
+    assert line.start_us == november + HOUR and line.end_us == parse_time("2026-12-01 00:00:00")
+    assert line.seconds == 20 * 86_400 + 23 * 3600

@@ -25,7 +25,7 @@ from nightingale_hub.services.billing.prices import (
     parse_prices,
 )
 
-BATCH = 1000
+BATCH = 2000
 # Every segment is looked at this often; in between only those that ended within the last day.
 SWEEP_US = 600 * US_PER_S
 RECENT_US = 86_400 * US_PER_S

@@ -78,7 +78,8 @@ def find_again(conn: Connection, row: Row[Any], usage: Usage) -> Line | None:
     """Return the line *row* worked out anew from what is measured, or None where it is not."""
     rater = Rater(conn)
     if row.kind != CREDIT:
-        lines = rater.make_lines(usage, usage.seen_us - SETTLED_US)
+        # Of one that has no end the month of the line is over.
+        lines = rater.make_lines(usage, max(usage.seen_us - SETTLED_US, row.end_us + 1))
         return next((line for line in lines if line.key == row.idem_key), None)
     start_us = int(row.idem_key.rpartition(":")[2])
     proven = conn.execute(

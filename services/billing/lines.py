@@ -1,6 +1,7 @@
 """What is billed: a segment with its instance, and the line that it becomes."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, select
@@ -38,12 +39,12 @@ class Line:
     cause: str = ""
     at_list: tuple[Piece, ...] = ()  # what the same seconds cost us, where that is posted too
 
-    @property
+    @cached_property
     def seconds(self) -> int:
         """The seconds that are charged or credited."""
         return sum(seconds for seconds, _ in self.pieces)
 
-    @property
+    @cached_property
     def amount_micro(self) -> int:
         """The amount in micro-units of the currency."""
         amount = rate_pieces(self.pieces)

@@ -32,6 +32,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
+HELD = ("disk", "address")
+
+
 def find_line(conn: Connection, key: str) -> Row[Any] | None:
     """Return the line that was posted under *key*, or None."""
     return conn.execute(select(line_item).where(line_item.c.idem_key == key)).one_or_none()
@@ -50,8 +53,12 @@ def list_unrated(
 
 
 def list_long(conn: Connection, month_us: int, after_id: int = 0, limit: int = 500) -> list[Usage]:
-    """Return open segments from before *month_us*, when a month began, and proven past it."""
-    is_long = (segment.c.start_us < month_us) & (segment.c.seen_us - SETTLED_US > month_us)
+    """Return open segments from before *month_us*, when a month began, and proven past it.
+
+    A disk or an address is there until the record says otherwise, and needs no beat.
+    """
+    is_proven = (segment.c.seen_us - SETTLED_US > month_us) | segment.c.meter.in_(HELD)
+    is_long = (segment.c.start_us < month_us) & is_proven
     return list_usage(conn, segment.c.end_us.is_(None) & is_long, after_id, limit)
 
 
@@ -87,7 +94,13 @@ def list_uncredited(conn: Connection, limit: int = 500) -> list[Row[Any]]:
 def post_segments(conn: Connection, rows: Sequence[Usage], at_us: int) -> int:
     """Post every line of the segments *rows* that is not there; return how many are new."""
     rater = Rater(conn)
-    lines = [line for row in rows for line in rater.make_lines(row, row.seen_us - SETTLED_US)]
+    lines = [
+        line
+        for row in rows
+        for line in rater.make_lines(
+            row, (at_us if row.meter in HELD else row.seen_us) - SETTLED_US
+        )
+    ]
     return post_lines(conn, lines, at_us)
 
 

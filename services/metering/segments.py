@@ -112,9 +112,19 @@ def list_metered(conn: Connection, since_us: int) -> list[Metered]:
     )
     # Both meters of an instance that is gone end in one transaction, so one stands for both.
     went = and_(instance.c.gone_us >= since_us, ~is_closed)
-    # A disk or an address may outlive its instance.
-    held = select(segment.c.instance_id).where(
-        segment.c.end_us.is_(None), segment.c.meter.in_(("disk", "address"))
+    # A disk or an address may outlive its instance; what is written of it already needs no look.
+    held = (
+        select(holding.c.instance_id)
+        .outerjoin(
+            segment,
+            (segment.c.instance_id == holding.c.instance_id)
+            & (segment.c.meter == holding.c.kind)
+            & (segment.c.boot_id == holding.c.resource_id)
+            & (segment.c.start_us == holding.c.from_us),
+        )
+        .where(
+            segment.c.id.is_(None) | (segment.c.end_us.is_(None) & holding.c.until_us.is_not(None))
+        )
     )
     return _list(conn, or_(instance.c.actual.not_in(ENDED), went, instance.c.id.in_(held)))
 
