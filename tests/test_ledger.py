@@ -126,7 +126,7 @@ def test_ten_writers_at_once_post_each_segment_once(database):
     def post_everything(_):
         mine = Database(database.url)
         try:
-            return sum(mine.transact(partial(post_segments, row=row, at_us=1)) for row in ended)
+            return sum(mine.transact(partial(post_segments, rows=[row], at_us=1)) for row in ended)
         finally:
             mine.dispose()
 
