@@ -34,7 +34,7 @@ from tests.hub import Hub, list_processes, read_command, running_hub
 
 NONCE = "of every endpoint"
 PORTS = 20
-SPAWNS, QUICK_SPAWNS = 15, 2
+SPAWNS, QUICK_SPAWNS = 8, 2
 ENDPOINTS, QUICK_ENDPOINTS = 10_000, 1_000
 ROUNDS, QUICK_ROUNDS = 30, 4
 
