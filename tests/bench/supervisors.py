@@ -34,9 +34,9 @@ from tests.hub import Hub, list_processes, read_command, running_hub
 
 NONCE = "of every endpoint"
 PORTS = 20
-SPAWNS, QUICK_SPAWNS = 8, 2
+SPAWNS, QUICK_SPAWNS = 6, 2
 ENDPOINTS, QUICK_ENDPOINTS = 10_000, 1_000
-ROUNDS, QUICK_ROUNDS = 30, 4
+ROUNDS, QUICK_ROUNDS = 20, 4
 
 # Answers each question on each connection; one process, so that the meter has a core of its own.
 ANSWERER = """

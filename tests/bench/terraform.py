@@ -34,8 +34,9 @@ from tests.aws import IMAGE, REGION, Aws, find_mirror, running_moto
 from tests.bench.frame import Figure, Report
 
 AT_ONCE, MOST_AT_ONCE = 8, 16
-SINGLES = 3
+SINGLES = 2
 SAMPLE_PAUSE_S = 0.25
+REAPED_WITHIN_S = 5.0
 MODULE = """
 terraform {{
   required_providers {{
@@ -272,10 +273,15 @@ def _compare(report: Report, bench: Bench, singles: int, at_once: int, quick: bo
 
 def _reap_orphans(but: set[int]) -> None:
     """Take in what Terraform left behind unwaited, so that its CPU is counted: its providers."""
-    for entry in list_processes():
-        if entry.parent == os.getpid() and entry.pid not in but:
+    until_s = time.monotonic() + REAPED_WITHIN_S
+    while time.monotonic() < until_s:
+        left = [e for e in list_processes() if e.parent == os.getpid() and e.pid not in but]
+        if not left:
+            return
+        for entry in left:
             with suppress(ChildProcessError):
-                os.waitpid(entry.pid, 0)
+                os.waitpid(entry.pid, os.WNOHANG)
+        time.sleep(SAMPLE_PAUSE_S / 5)
 
 
 def _own_cpu_s() -> float:
