@@ -75,7 +75,13 @@ def main() -> int:
     die_with_parent()
     settings = NightingaleHub.from_environment()
     config = Config()
-    config.IdleCuller.cull_arbiter_hook = Arbiter(Database(settings.db_url), settings)
+    arbiter = Arbiter(Database(settings.db_url), settings)
+
+    async def arbitrate(**asked: Any) -> bool:
+        return await arbiter(**asked)
+
+    # A function: a configuration is copied deeply, which no database connection survives.
+    config.IdleCuller.cull_arbiter_hook = arbitrate
     config.IdleCuller.timeout = max(1, int(settings.idle_timeout_s))
     # Often enough that each warning has its place.
     policy = make_policy(settings)

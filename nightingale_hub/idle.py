@@ -73,7 +73,9 @@ def find_use(report: dict[str, Any], last: dict[str, Any] | None) -> str | None:
     if read_us is not None and last is not None and read_us > (last.get("read_us") or 0):
         return "reads of a dataset"
     asked_us = report.get("asked_us")
-    if asked_us is not None and last is not None and asked_us > (last.get("asked_us") or 0):
+    # A server that did not answer yet said nothing of who had asked it before.
+    before_us = None if last is None else last.get("asked_us")
+    if asked_us is not None and before_us is not None and asked_us > before_us:
         return "somebody at its pages"
     is_blind = kernels is None or programs is None or bool(report.get("unknown"))
     return None if is_blind else ""

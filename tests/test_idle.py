@@ -71,6 +71,12 @@ def test_the_first_report_takes_no_old_read_or_request_for_use():
     assert find_use({**NOTHING, "read_us": 5, "asked_us": 5}, None) == ""
 
 
+def test_what_was_asked_before_the_server_answered_is_no_use_of_it():
+    blind = {**NOTHING, "asked_us": None, "busy_kernels": None}
+    assert find_use({**NOTHING, "asked_us": 5}, blind) == ""
+    assert find_use({**NOTHING, "asked_us": 6}, {**NOTHING, "asked_us": 5}) != ""
+
+
 def idle(for_us, **changed):
     """Return the decision about an instance that was idle for *for_us*."""
     at_us = 100 * HOUR
