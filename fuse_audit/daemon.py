@@ -12,6 +12,7 @@ import select
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nightingale_hub.errors import Unavailable
@@ -24,6 +25,7 @@ from nightingale_hub.fuse_audit.files import settle
 from nightingale_hub.fuse_audit.kernel import KernelServer
 from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.nodes import Nodes
+from nightingale_hub.fuse_audit.pipe import Pipe
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Tree
 
@@ -41,8 +43,10 @@ class Task(NamedTuple):
     watched: frozenset[int]
 
 
-def serve(task: Task, control: socket.socket, end: int) -> None:
+def serve(task: Task, control: socket.socket, end: int, pipes: Sequence[Pipe]) -> None:
     """Serve *task* until the pipe *end* is closed, and say on *control* when that begins.
+
+    As many requests as there are *pipes* are served at a time.
 
     Raises `MountRefused` for a spool that cannot be used, `Unavailable` when the mount is gone.
     """
@@ -57,7 +61,7 @@ def serve(task: Task, control: socket.socket, end: int) -> None:
             task.memory.clear()
         recorded = task.memory.list_recorded(spool.next_seq)
         asked = Control(control, task.watched)
-        server = KernelServer(task.device, tree, gate, task.memory, recorded, asked)
+        server = KernelServer(task.device, tree, gate, task.memory, recorded, asked, pipes)
         workers = server.start()
         asked.say_ready()
         try:

@@ -17,6 +17,7 @@ from nightingale_hub.fuse_audit.control import Control
 from nightingale_hub.fuse_audit.gate import Gate
 from nightingale_hub.fuse_audit.handle import Caller, Handle
 from nightingale_hub.fuse_audit.nodes import Nodes, Opened
+from nightingale_hub.fuse_audit.pipe import WORTH_BYTES, Pipe
 from nightingale_hub.fuse_audit.policy import STRICT, Policy
 from nightingale_hub.fuse_audit.process import restore_process
 from nightingale_hub.fuse_audit.ranges import TO_THE_END
@@ -91,12 +92,24 @@ class Files:
         )
         return reply
 
-    def read(self, request: Request, data: memoryview) -> memoryview:
-        """Read into *data*, and return as much of it as there is."""
+    def read(self, request: Request, data: memoryview, pipe: Pipe) -> memoryview | Pipe:
+        """Read into *pipe*, or into *data*, and return where it is."""
         fid, offset, size, _, _, _, _ = protocol.READ_IN.unpack_from(request.body)
         is_recorded = request.recorded_fid is not None
-        into = data[:size]
-        return data[: self._gate.read(fid, into, offset, request.caller, is_recorded=is_recorded)]
+        if size < WORTH_BYTES:
+            length = self._gate.read(
+                fid, data[:size], offset, request.caller, is_recorded=is_recorded
+            )
+            return data[:length]
+        pipe.begin(request.unique)
+        try:
+            length = self._gate.read(
+                fid, data[:size], offset, request.caller, take=pipe.take, is_recorded=is_recorded
+            )
+        except BaseException:
+            pipe.drain()
+            raise
+        return pipe if len(pipe) else data[:length]
 
     def release(self, request: Request) -> bytes | None:
         """Close a file; None when that is answered later, behind what was read of it."""

@@ -17,7 +17,7 @@ from nightingale_hub.fuse_audit import record
 from nightingale_hub.fuse_audit.accounts import Reader
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.guard import Guard
-from nightingale_hub.fuse_audit.handle import Caller, Handle
+from nightingale_hub.fuse_audit.handle import Caller, Handle, Take, read_into
 from nightingale_hub.fuse_audit.process import Process, Processes
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Attributes, Node, Tree
@@ -124,25 +124,26 @@ class Gate:
         offset: int,
         caller: Caller,
         *,
+        take: Take = read_into,
         is_recorded: bool = False,
     ) -> int:
-        """Read into *buffer* from *offset* of the file, and return how many bytes.
+        """Read into *buffer* from *offset* of the file, by *take*, and return how many bytes.
 
         With *is_recorded* a daemon before this one has recorded it. Raises `OSError`.
         """
         handle = self.get_handle(fid)
         if handle.node.dataset is None:
-            return os.preadv(handle.file.fd, [buffer], offset)
+            return take(handle.file.fd, buffer, offset)
         if self._guard.refuses_reads:
             raise OSError(errno.EIO, self._guard.why)
         if is_recorded:
             self._wait_stored(self._spool.next_seq - 1)
-            return os.preadv(handle.file.fd, [buffer], offset)
+            return take(handle.file.fd, buffer, offset)
         process = self.processes.find(caller.tid)
         started_ns = time.monotonic_ns()
         length = code = 0
         try:
-            length = os.preadv(handle.file.fd, [buffer], offset)
+            length = take(handle.file.fd, buffer, offset)
         except OSError as error:
             code = error.errno or errno.EIO
         took_us = (time.monotonic_ns() - started_ns) // 1000

@@ -1,11 +1,16 @@
 """A handle: one open of one file, and the caller that asks for it or through it."""
 
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.process import Process
 from nightingale_hub.fuse_audit.tree import Node
+
+
+# Takes bytes of an open file, from an offset, into a buffer or where they wait to be sent.
+Take = Callable[[int, memoryview, int], int]
 
 
 class Caller(NamedTuple):
@@ -31,3 +36,8 @@ class Handle(NamedTuple):
     fields: bytes
     flags: int
     policy: bytes
+
+
+def read_into(file: int, buffer: memoryview, offset: int) -> int:
+    """Read the open *file* from *offset* into *buffer*, and return how many bytes."""
+    return os.preadv(file, [buffer], offset)

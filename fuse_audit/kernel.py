@@ -16,7 +16,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from nightingale_hub.fuse_audit import protocol
 from nightingale_hub.fuse_audit.control import Control
@@ -25,6 +25,7 @@ from nightingale_hub.fuse_audit.gate import Gate
 from nightingale_hub.fuse_audit.handle import Caller
 from nightingale_hub.fuse_audit.memory import Memory
 from nightingale_hub.fuse_audit.nodes import Nodes
+from nightingale_hub.fuse_audit.pipe import Pipe
 from nightingale_hub.fuse_audit.tree import Entry, Node, Tree
 
 WORKERS = 4
@@ -48,17 +49,19 @@ class KernelServer:
         memory: Memory,
         recorded: dict[int, int],
         control: Control,
+        pipes: Sequence[Pipe],
     ) -> None:
         """Serve on the open descriptor *device* of a mounted /dev/fuse that has said INIT.
 
         *recorded* are the requests that a daemon before this one may have left unanswered.
-        *control* does what only root may.
+        *control* does what only root may. Each of *pipes* is of one worker.
         """
         self._device = device
         self._tree = tree
         self._gate = gate
         self._memory = memory
         self._recorded = recorded
+        self._pipes = pipes
         self._nodes = Nodes(tree, memory)
         self._files = Files(gate, self._nodes, control, self._reply)
         # No listing of a daemon before this one is taken for one of ours.
@@ -92,7 +95,7 @@ class KernelServer:
             os.write(self._device, protocol.pack_resend())
         threads = [
             threading.Thread(target=self.serve, args=(number,), daemon=True)
-            for number in range(WORKERS)
+            for number in range(len(self._pipes))
         ]
         for thread in threads:
             thread.start()
@@ -130,11 +133,11 @@ class KernelServer:
             was = "not " if recorded_fid is None else ""
             _log.info("request %d comes again, %srecorded before", first_unique, was)
         request = Request(unique, nodeid, caller, message[protocol.HEADER.size :], recorded_fid)
-        payload: bytes | memoryview | None = b""
+        payload: bytes | memoryview | Pipe | None = b""
         code = 0
         try:
             if opcode == protocol.READ:
-                payload = self._files.read(request, data)
+                payload = self._files.read(request, data, self._pipes[worker])
             else:
                 answer = self._answers.get(opcode)
                 if answer is None:
@@ -149,9 +152,12 @@ class KernelServer:
         if payload is not None:
             self._reply(unique, code, b"" if code else payload)
 
-    def _reply(self, unique: int, code: int, payload: bytes | memoryview) -> None:
-        head = protocol.REPLY.pack(protocol.REPLY.size + len(payload), -code, unique)
+    def _reply(self, unique: int, code: int, payload: bytes | memoryview | Pipe) -> None:
         try:
+            if isinstance(payload, Pipe):
+                payload.send(self._device)
+                return
+            head = protocol.REPLY.pack(protocol.REPLY.size + len(payload), -code, unique)
             os.writev(self._device, [head, payload])
         except OSError as error:
             # ENOENT: the caller was killed and waits no more. ENODEV: nor does anybody else.

@@ -73,7 +73,8 @@ def finish_daemon(parent_pid: int) -> None:
 def name_process(name: bytes) -> None:
     """Show this process as *name*, at most 15 bytes."""
     buffer = ctypes.create_string_buffer(name)
-    _libc.prctl(_PR_SET_NAME, ctypes.addressof(buffer), 0, 0, 0)
+    # The buffer itself: its address as a number would be cut to 32 bits.
+    _libc.prctl(_PR_SET_NAME, buffer, 0, 0, 0)
 
 
 def _set_capabilities(kept: int) -> None:

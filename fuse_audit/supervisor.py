@@ -21,7 +21,9 @@ from nightingale_hub.fuse_audit.choice import Trial, choose
 from nightingale_hub.fuse_audit.configuration import MountConfiguration
 from nightingale_hub.fuse_audit.control import Registrar
 from nightingale_hub.fuse_audit.descriptor import Descriptor
+from nightingale_hub.fuse_audit.kernel import WORKERS
 from nightingale_hub.fuse_audit.memory import Memory
+from nightingale_hub.fuse_audit.pipe import Pipe, allow_length
 from nightingale_hub.fuse_audit.source import open_sources
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -41,6 +43,7 @@ def run(configuration: MountConfiguration) -> int:
     Raises what refuses the mount.
     """
     privileges.harden()
+    allow_length()
     uid = configuration.daemon_uid if os.geteuid() == 0 else os.geteuid()
     memory = _prepare_spool(configuration.spool, uid)
     sources = open_sources(configuration.datasets)
@@ -149,11 +152,13 @@ class Supervisor:
 
     def _be_daemon(self, parent: int, control: socket.socket, end: int) -> int:
         try:
+            # Made while root: anybody else's are too small for the longest read.
+            pipes = [Pipe() for _ in range(WORKERS)]
             if self._uid == os.geteuid():
                 privileges.finish_daemon(parent)
             else:
                 privileges.become_daemon(self._uid, parent)
-            daemon.serve(self._task, control, end)
+            daemon.serve(self._task, control, end, pipes)
         except NightingaleError as error:
             print(error, file=sys.stderr, flush=True)
             return error.exit_code
