@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,12 +19,13 @@ from typing import NamedTuple
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.ranges import Charge, Harvest
 
-_READY, _REGISTER, _GIVE_BACK, _HARVEST, _LIST = range(5)
+_READY, _REGISTER, _GIVE_BACK, _HARVEST, _LIST, _BEAT = range(6)
 _MESSAGE = struct.Struct("<BQ")
 _ANSWER = struct.Struct("<q")
 _PAIR = struct.Struct("<QQ")
 _CHARGE = struct.Struct("<QQIIQQ")
-_IDLE = 2048
+# An epoch over so many files asks once for each, and not at each of its opens.
+_IDLE = 1 << 15
 
 # ref: https://github.com/torvalds/linux/blob/master/include/uapi/linux/fuse.h
 _BACKING_OPEN = 0x4010E501
@@ -52,8 +54,9 @@ class Registrar:
         self._backing: dict[int, int] = {}
         self._harvested = 0
         self._unrecorded: bytes | None = None
-        # Whether a daemon has said that it serves.
+        # Whether a daemon has said that it serves, and when one last said that it still does.
         self.is_ready = False
+        self.beat_s = 0.0
 
     def answer(self, control: socket.socket) -> bool:
         """Answer one message; return whether there was one."""
@@ -64,6 +67,9 @@ class Registrar:
         kind, number = _MESSAGE.unpack(message)
         if kind == _READY:
             self.is_ready = True
+            self.beat_s = time.monotonic()
+        elif kind == _BEAT:
+            self.beat_s = time.monotonic()
         elif kind == _REGISTER:
             control.send(_ANSWER.pack(self._register(number, owned)))
         elif kind == _GIVE_BACK:
@@ -124,6 +130,10 @@ class Control:
     def say_ready(self) -> None:
         """Say that this daemon serves."""
         self._control.send(_MESSAGE.pack(_READY, 0))
+
+    def say_alive(self) -> None:
+        """Say that requests are still answered."""
+        self._control.send(_MESSAGE.pack(_BEAT, 0))
 
     def load(self) -> None:
         """Learn what a daemon before this one has registered."""

@@ -12,7 +12,7 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from nightingale_hub.errors import Unavailable
@@ -30,6 +30,8 @@ from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Tree
 
 _LOOK_EVERY_S = 0.5
+# Longer than a slow disk takes, or the hub to store a record: who waits longer waits for ever.
+STUCK_AFTER_S = 30.0
 
 
 class Task(NamedTuple):
@@ -65,7 +67,7 @@ def serve(task: Task, control: socket.socket, end: int, pipes: Sequence[Pipe]) -
         workers = server.start()
         asked.say_ready()
         try:
-            _wait(workers, configuration.mountpoint, end)
+            _wait(workers, configuration.mountpoint, end, functools.partial(_beat, server, asked))
         finally:
             server.close()
     finally:
@@ -104,9 +106,16 @@ def announce(configuration: MountConfiguration, how: str) -> None:
     print(json.dumps(said), flush=True)
 
 
-def _wait(workers: list[threading.Thread], path: str, end: int) -> None:
+def _beat(server: KernelServer, asked: Control) -> None:
+    """Say to the supervisor that requests are answered, if they are."""
+    if not server.is_stuck(STUCK_AFTER_S):
+        asked.say_alive()
+
+
+def _wait(workers: list[threading.Thread], path: str, end: int, beat: Callable[[], None]) -> None:
     """Return at the word to end; raise `Unavailable` when the mount is taken away by another."""
     while all(worker.is_alive() for worker in workers):
+        beat()
         told, _, _ = select.select([end], [], [], _LOOK_EVERY_S)
         if told:
             return

@@ -146,10 +146,9 @@ class Gate:
             length = take(handle.file.fd, buffer, offset)
         except OSError as error:
             code = error.errno or errno.EIO
-        took_us = (time.monotonic_ns() - started_ns) // 1000
         self._append(
-            record.READ, handle, caller.uid, process,
-            offset=offset, length=length, took_us=took_us, code=code, about_to=caller.about_to,
+            record.READ, handle, caller.uid, process, offset=offset, length=length, code=code,
+            took_us=(time.monotonic_ns() - started_ns) // 1000, about_to=caller.about_to,
         )  # fmt: skip
         if code:
             raise OSError(code, os.strerror(code))

@@ -8,7 +8,6 @@ from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.process import Process
 from nightingale_hub.fuse_audit.tree import Node
 
-
 # Takes bytes of an open file, from an offset, into a buffer or where they wait to be sent.
 Take = Callable[[int, memoryview, int], int]
 

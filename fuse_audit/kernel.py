@@ -62,6 +62,8 @@ class KernelServer:
         self._memory = memory
         self._recorded = recorded
         self._pipes = pipes
+        # Since when each worker has had its request in hand; 0 for one that waits for the next.
+        self._taken_s = [0.0] * len(pipes)
         self._nodes = Nodes(tree, memory)
         self._files = Files(gate, self._nodes, control, self._reply)
         # No listing of a daemon before this one is taken for one of ours.
@@ -101,6 +103,11 @@ class KernelServer:
             thread.start()
         return threads
 
+    def is_stuck(self, after_s: float) -> bool:
+        """Return whether every worker has had one request in hand for longer than *after_s*."""
+        since_s = time.monotonic() - after_s
+        return all(0 < taken_s < since_s for taken_s in self._taken_s)
+
     def close(self) -> None:
         """Record what was read past this process."""
         self._files.close()
@@ -121,7 +128,9 @@ class KernelServer:
                 return
             if size == 0:
                 return
+            self._taken_s[worker] = time.monotonic()
             self._answer(memoryview(buffer)[:size], data, worker)
+            self._taken_s[worker] = 0.0
 
     def _answer(self, message: memoryview, data: memoryview, worker: int) -> None:
         _, opcode, unique, nodeid, uid, _, tid, _, _ = protocol.HEADER.unpack_from(message)

@@ -41,6 +41,8 @@ class Memory:
         os.posix_fallocate(page.fd, 0, mmap.PAGESIZE)
         self._page = mmap.mmap(page.fd, mmap.PAGESIZE)
         self._size = 0
+        # Whoever appends has loaded, or written all anew: it alone moves the word in the page.
+        self._active = self._read_active()
         _WORD.pack_into(self._page, _LEFT_AT, 1)
 
     @property
@@ -57,7 +59,8 @@ class Memory:
 
     def load(self) -> list[bytes]:
         """Return every whole entry, and go on behind the last one: a torn one is cut."""
-        file = self._get_file()
+        self._active = self._read_active()
+        file = self._files[self._active].fd
         data = os.pread(file, os.fstat(file).st_size, 0)
         entries = []
         at = 0
@@ -75,20 +78,21 @@ class Memory:
     def append(self, entry: bytes) -> int:
         """Keep *entry*, and return how many bytes the table has; whoever appends holds a lock."""
         data = _frame(entry)
-        os.pwrite(self._get_file(), data, self._size)
+        os.pwrite(self._files[self._active].fd, data, self._size)
         self._size += len(data)
         return self._size
 
     def rewrite(self, entries: Iterable[bytes]) -> int:
         """Keep *entries* and nothing else, and return how many bytes they take."""
-        active = self._get_active()
+        active = self._read_active()
         other = self._files[1 - active]
         data = b"".join(_frame(entry) for entry in entries)
         os.ftruncate(other.fd, 0)
         at = 0
         while at < len(data):
             at += os.pwrite(other.fd, data[at:], at)
-        _WORD.pack_into(self._page, _ACTIVE_AT, 1 - active)
+        self._active = 1 - active
+        _WORD.pack_into(self._page, _ACTIVE_AT, self._active)
         os.ftruncate(self._files[active].fd, 0)
         self._size = len(data)
         return self._size
@@ -115,11 +119,8 @@ class Memory:
         )
         return {unique: fid for seq, unique, fid in slots if unique and seq < next_seq}
 
-    def _get_active(self) -> int:
+    def _read_active(self) -> int:
         return int(_WORD.unpack_from(self._page, _ACTIVE_AT)[0]) & 1
-
-    def _get_file(self) -> int:
-        return self._files[self._get_active()].fd
 
 
 def _frame(entry: bytes) -> bytes:

@@ -5,6 +5,7 @@ rest. Lines are put together from pieces that were encoded once, at open, for on
 every read.
 """
 
+import functools
 import json
 
 from nightingale_hub.text import format_name as format_name
@@ -13,6 +14,9 @@ _EVENT = (
     b'"ts":%d,"act":"%b","user":%b,"uid":%d,%b,%b,'
     b'"off":%d,"len":%d,"dur":%d,"flags":%d,"rc":%d,"pol":"%b"%b}'
 )
+
+# An epoch opens each file of a dataset once, and the next one does so again.
+_KNOWN_PATHS = 1 << 16
 
 OPEN = b"open"
 READ = b"read"
@@ -49,14 +53,14 @@ def encode_opener(uid: int, process: bytes) -> bytes:
     return b',"ouid":%d,"opid":%b' % (uid, pid)
 
 
+@functools.lru_cache(_KNOWN_PATHS)
+def _encode_path(dataset: str, path: bytes) -> bytes:
+    return b'"ds":%b,"path":%b' % (encode_text(dataset), encode_text(format_name(path)))
+
+
 def encode_file(dataset: str, path: bytes, fid: int, ino: int) -> bytes:
     """Return the fields that say which file, and which open of it (*fid*)."""
-    return b'"ds":%b,"path":%b,"fid":%d,"ino":%d' % (
-        encode_text(dataset),
-        encode_text(format_name(path)),
-        fid,
-        ino,
-    )
+    return b'%b,"fid":%d,"ino":%d' % (_encode_path(dataset, path), fid, ino)
 
 
 def format_event(

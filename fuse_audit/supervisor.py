@@ -27,6 +27,10 @@ from nightingale_hub.fuse_audit.pipe import Pipe, allow_length
 from nightingale_hub.fuse_audit.source import open_sources
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+# A daemon that lives and answers nothing for so long is killed, and followed by the next one.
+HANGS_S = 10.0
+# It reads what was kept before it answers anything.
+_READY_WITHIN_S = 60.0
 _GREETED_WITHIN_S = 10
 _ENDS_WITHIN_S = 10
 # One that dies at once would otherwise be forked as fast as that goes.
@@ -147,6 +151,7 @@ class Supervisor:
             del word
             os._exit(self._be_daemon(parent, theirs, end.fd))
         theirs.close()
+        self._registrar.beat_s = time.monotonic() + _READY_WITHIN_S
         self._control, self._word = ours, word
         self._process = Descriptor(os.pidfd_open(self._pid))
 
@@ -182,7 +187,11 @@ class Supervisor:
         while True:
             if _is_told_to_stop(0):
                 return None
-            for fd, _ in poll.poll(100):
+            events = poll.poll(100)
+            if not events and time.monotonic() > self._registrar.beat_s + HANGS_S:
+                _log.error("the daemon answers nothing; it is killed")
+                os.kill(self._pid, signal.SIGKILL)
+            for fd, _ in events:
                 if fd == self._process.fd:
                     return self._reap()
                 if not self._answer():
