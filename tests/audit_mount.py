@@ -33,6 +33,10 @@ class AuditMount:
         self.settings = place / "mount.json"
         self.process: subprocess.Popen[bytes]
         self.mutant: list[str] = []
+        self.command = DAEMON
+        if settings.get("adapter") == "fusepy":  # The product's libfuse adapter, on that library.
+            settings["adapter"] = "libfuse"
+            self.command = [sys.executable, "-m", "tests.mount_fusepy"]
         values = {
             "mountpoint": str(self.mountpoint),
             "spool": str(self.spool),
@@ -48,7 +52,9 @@ class AuditMount:
         self._close_output()
         with self.errors.open("ab") as errors:
             self.process = subprocess.Popen(
-                [*(command or DAEMON), str(self.settings)], stdout=subprocess.PIPE, stderr=errors
+                [*(command or self.command), str(self.settings)],
+                stdout=subprocess.PIPE,
+                stderr=errors,
             )
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], LIMIT_S)

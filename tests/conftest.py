@@ -153,7 +153,7 @@ def cloud() -> Iterator[Cloud]:
         yield made
 
 
-@pytest.fixture(params=["kernel", "libfuse"])
+@pytest.fixture(params=["kernel", "libfuse", "fusepy"])
 def adapter(request) -> str:
     """Each way to serve an audit mount."""
     return str(request.param)

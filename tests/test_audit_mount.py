@@ -1,6 +1,6 @@
 """The life of an audit mount: it starts, is stopped or killed, and is refused with a reason.
 
-Each test runs on both adapters unless its name says which.
+Each test runs on each adapter unless its name says which.
 """
 
 import contextlib

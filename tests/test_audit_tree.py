@@ -1,6 +1,6 @@
 """The audit mount serves what is there, all of it, and refuses every change.
 
-Each test runs on both adapters.
+Each test runs on each adapter.
 """
 
 import errno
