@@ -12,13 +12,17 @@ from nightingale_hub.suspensions import find_suspension
 from nightingale_hub.tables.datasets import dataset, dataset_grant
 
 EVERYONE = "*"
-POLICIES = ("strict",)
+POLICIES = ("strict", "ranges", "opens")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as its owner describes it; *path* is never shown to a researcher."""
+    """A dataset as its owner describes it; *path* is never shown to a researcher.
+
+    *policy* is how its reads are audited (docs/audit-mount.md). An instance that cannot keep it
+    serves by *fallback*, or, without one, not at all.
+    """
 
     name: str
     title: str
@@ -26,6 +30,7 @@ class Dataset:
     terms: str
     path: str
     policy: str = "strict"
+    fallback: str | None = None
 
 
 def ensure_dataset(conn: Connection, described: Dataset) -> None:
@@ -34,10 +39,11 @@ def ensure_dataset(conn: Connection, described: Dataset) -> None:
         raise BadInput(
             f"dataset name {described.name!r} must be lower-case letters, digits, '.', '_' or '-'"
         )
-    if described.policy not in POLICIES:
-        raise BadInput(
-            f"audit policy {described.policy!r} of {described.name}: choose {', '.join(POLICIES)}"
-        )
+    for policy in (described.policy, described.fallback or described.policy):
+        if policy not in POLICIES:
+            raise BadInput(
+                f"audit policy {policy!r} of {described.name}: choose {', '.join(POLICIES)}"
+            )
     values = asdict(described)
     known = update(dataset).where(dataset.c.name == described.name).values(values)
     if conn.execute(known).rowcount == 0:

@@ -339,7 +339,9 @@ class TestBootstrap:
         self, fleet, client, key, nonce
     ):
         with fleet.database.write() as conn:
-            ensure_dataset(conn, Dataset("ct", "CT scans", "", "be kind", "/data/ct"))
+            ensure_dataset(
+                conn, Dataset("ct", "CT scans", "", "be kind", "/data/ct", "ranges", "strict")
+            )
             ensure_dataset(conn, Dataset("ecg", "ECGs", "", "", "/data/ecg"))
             grant(conn, "ct", "alice", 1)
         answer = await client.post("bootstrap", "", json=self.call(key, nonce))
@@ -365,7 +367,8 @@ class TestBootstrap:
                     "name": "ct",
                     "title": "CT scans",
                     "path": "/data/ct",
-                    "policy": "strict",
+                    "policy": "ranges",
+                    "fallback": "strict",
                     "extras": [],
                 }
             ],

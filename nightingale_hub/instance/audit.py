@@ -25,6 +25,7 @@ UNMOUNT_WITHIN_S = 1.5
 SHIPPER_STARTS_WITHIN_S = 2.0
 DRAIN_WITHIN_S = 10.5
 OPEN_EVERY_S = 24 * 3600.0
+_SERVED = ("name", "path", "policy", "fallback", "extras")
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +72,7 @@ class Audit:
                 "reader_uid": reader_uid,
             },
             "datasets": [
-                {
-                    "name": each["name"],
-                    "path": each["path"],
-                    "policy": each["policy"],
-                    "extras": each.get("extras", []),
-                }
+                {name: each[name] for name in _SERVED if each.get(name) is not None}
                 for each in self._launch.datasets
             ],
         }

@@ -14,6 +14,7 @@ dataset = Table(
     Column("terms", Text, nullable=False),
     Column("path", Text, nullable=False),
     Column("policy", Text, nullable=False),  # strict | ranges | opens
+    Column("fallback", Text),  # one of them, for an instance that cannot keep the policy
 )
 dataset_grant = Table(
     "dataset_grant",

@@ -111,6 +111,7 @@ def _describe(
                 "title": each.title,
                 "path": each.path,
                 "policy": each.policy,
+                "fallback": each.fallback,
                 "extras": list_extras(conn, settings.secret_key(), row.owner, each.name, at_us),
             }
             for each in list_granted(conn, row.owner, at_us)
