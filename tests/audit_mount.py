@@ -50,12 +50,9 @@ class AuditMount:
     def start(self, command: list[str] | None = None) -> dict[str, str]:
         """Start the daemon and return what it announced."""
         self._close_output()
+        argv = [*(command or self.command), str(self.settings)]
         with self.errors.open("ab") as errors:
-            self.process = subprocess.Popen(
-                [*(command or self.command), str(self.settings)],
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
+            self.process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors)
         assert self.process.stdout is not None
         ready, _, _ = select.select([self.process.stdout], [], [], LIMIT_S)
         line = self.process.stdout.readline() if ready else b""

@@ -1,4 +1,4 @@
-"""The libfuse adapter on fusepy, which mfusepy came from: `python -m tests.mount_fusepy mount.json`.
+"""The libfuse adapter on fusepy, which mfusepy came from: `mount_fusepy mount.json`.
 
 The adapter is the product's. What stands here is what fusepy lacks: it asks for each operation by
 a call, and takes a name that is not UTF-8 for an error.

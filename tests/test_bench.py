@@ -1,6 +1,7 @@
 """The benchmarks' arithmetic is right, and a miss, an error or a lost event is never a pass."""
 
 import json
+import os
 import random
 import shutil
 from statistics import median
@@ -11,6 +12,7 @@ from tests.bench import audit
 from tests.bench.__main__ import main
 from tests.bench.frame import Figure, Report, format_report, run_paired
 from tests.bench.statistics import bootstrap_interval, ratios
+from tests.bench.workloads import Reader
 
 
 def test_an_interval_of_equal_samples_is_that_value():
@@ -138,23 +140,42 @@ def test_the_table_names_the_figure_that_missed():
     assert "MISSED" not in format_report(GOOD)
 
 
+@pytest.fixture
+def small_audit(monkeypatch):
+    """The audit benchmark over little data, once."""
+    sizes = {"FILE_BYTES": 4 << 20, "FILES": 60, "ENTRIES": 300, "RANDOM_READS": 20}
+    for name, size in (sizes | {"FILES_AT_ONCE": 20, "ATTEMPTS": 1}).items():
+        monkeypatch.setattr(audit, name, size)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root lets the kernel read by itself")
 @pytest.mark.skipif(shutil.which("bindfs") is None, reason="the peer is Debian's bindfs")
-def test_the_audit_benchmark_reads_real_mounts_and_finds_every_byte_in_the_log(monkeypatch):
-    monkeypatch.setattr(audit, "FILE_BYTES", 8 << 20)
-    monkeypatch.setattr(audit, "ATTEMPTS", 1)
+def test_the_audit_benchmark_fills_its_whole_table_and_finds_every_byte_in_the_log(small_audit):
     report = audit.run(quick=True)
     assert report.errors == []
     assert report.lost_events == 0
-    # 20 measured, one to warm up, one to compare: an open, 8 reads, the end and a release each.
-    assert report.events >= 22 * 11
+    assert report.events > 500
     figures = {figure.name: figure for figure in report.figures}
-    assert set(figures) >= {"control raw / raw", "audit / raw", "audit / bindfs", "audit"}
-    assert median(figures["audit"].samples) > 0
-    assert len(figures["audit / raw"].samples) == 20
+    for name, (_, floors) in audit.WORKS.items():
+        for policy, floor in floors.items():
+            assert figures[f"{name}: {policy}"].at_least == floor
+            assert len(figures[f"{name}: {policy}"].samples) == 6
+            assert median(figures[f"{name}: {policy}"].samples) > 0
+    for name, (policy, _) in audit.AGAINST.items():
+        for peer in ("bindfs", "passthrough_ll", "fusepy"):
+            assert figures[f"{name}: {policy} / {peer}"].at_least == 1.0
+    for name, policy in audit.COSTS.items():
+        assert figures[f"{name}: {policy}, audit on / off"].at_least == 0.95
+    assert {"scan of 300 entries, first", "scan of 300 entries, again"} <= set(figures)
 
 
 def test_bytes_that_the_log_does_not_hold_are_an_error(tmp_path):
     report = Report("audit")
-    audit._count_events(report, tmp_path, passes=2)
-    assert report.errors == [f"read {2 * audit.FILE_BYTES} bytes, logged 0"]
-    assert report.lost_events == 4
+    reader = Reader(tmp_path, seed=1)
+    reader.done["image.bin"] = 4096
+    reader.opens = 2
+    audit.count_events(report, tmp_path, "strict", reader)
+    assert report.errors == [
+        "read 4096 bytes by strict, logged 0",
+        "opened 2 files by strict, logged 0",
+    ]

@@ -35,6 +35,8 @@ WANTED = {
         "clang",
         "fio",
         "libbpf-dev",
+        "libfuse2",
+        "libfuse3-dev",
         "postgresql",
         "prometheus",
         "rsyslog",
