@@ -17,7 +17,7 @@ from nightingale_hub.fuse_audit import record
 from nightingale_hub.fuse_audit.accounts import Reader
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.guard import Guard
-from nightingale_hub.fuse_audit.handle import Caller, Handle, Take, read_into
+from nightingale_hub.fuse_audit.handle import Caller, Handle, Take, find_most_open, read_into
 from nightingale_hub.fuse_audit.process import Process, Processes
 from nightingale_hub.fuse_audit.spool import Spool
 from nightingale_hub.fuse_audit.tree import Attributes, Node, Tree
@@ -46,9 +46,8 @@ class Gate:
     ) -> None:
         """Record for the hub user *owner*; *clock* gives the time in µs.
 
-        *guard* says what is refused for want of an audit. With a *reader* that account alone
-        opens files. With *waits_for_hub* the hub has stored a record before its caller hears of
-        it.
+        *guard* says what is refused for want of an audit. With a *reader* that account alone opens
+        files. With *waits_for_hub* the hub has a record before its caller hears of it.
         """
         self._tree = tree
         self._spool = spool
@@ -60,6 +59,7 @@ class Gate:
         self._waits_for_hub = waits_for_hub
         self._lock = threading.Lock()
         self._handles: dict[int, Handle] = {}
+        self._most_open = find_most_open()
         self._is_closed = False
         self._is_recording = True
         # A handle's number is at most the sequence number of its open, so it is never used again.
@@ -79,7 +79,7 @@ class Gate:
         except FileNotFoundError:
             raise
         except OSError as error:
-            if not is_recorded:
+            if not is_recorded and node.dataset is not None:
                 self._record_denied(node, flags, caller, process, error.errno or errno.EIO)
             raise
         if node.dataset is None:
@@ -91,11 +91,10 @@ class Gate:
             fid = self._next_fid
             fields = record.encode_file(node.dataset.name, node.path, fid, found.ino)
             handle = Handle(fid, node, file, process, caller.uid, fields, flags, policy)
-            took_us = (time.monotonic_ns() - started_ns) // 1000
             length = 0 if node.dataset.policy.has_ranges else found.size
             self._append(
-                record.OPEN, handle, caller.uid, process, length=length, took_us=took_us,
-                about_to=caller.about_to,
+                record.OPEN, handle, caller.uid, process, length=length,
+                took_us=(time.monotonic_ns() - started_ns) // 1000, about_to=caller.about_to,
             )  # fmt: skip
             self._next_fid += 1
             self._handles[fid] = handle
@@ -209,6 +208,8 @@ class Gate:
         """Raise what refuses the open, whatever the file is."""
         if flags & _WRITING:
             raise OSError(errno.EROFS, "read-only")
+        if node.dataset is not None and len(self._handles) >= self._most_open:
+            raise OSError(errno.EMFILE, "too many files are open")
         if node.dataset is None:
             return
         if self._reader is not None and not self._reader.owns(caller.uid):
@@ -230,8 +231,7 @@ class Gate:
     def _record_denied(
         self, node: Node, flags: int, caller: Caller, process: Process, code: int
     ) -> None:
-        if node.dataset is None:
-            return
+        assert node.dataset is not None
         try:
             ino = self._tree.stat(node).ino
         except OSError:

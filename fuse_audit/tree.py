@@ -22,6 +22,7 @@ from typing import NamedTuple
 from nightingale_hub.fuse_audit.configuration import Dataset
 from nightingale_hub.fuse_audit.descriptor import Descriptor
 from nightingale_hub.fuse_audit.extra import Folder, group_extras
+from nightingale_hub.fuse_audit.node import Node as Node
 from nightingale_hub.fuse_audit.source import open_sources
 
 _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -32,6 +33,9 @@ _OPEN_DIRECTORIES = 1024
 _ROOT_INO = (0xFFFF << 48) | 1
 _STATUS_INO = (0xFFFF << 48) | 2
 STATUS = b"AUDIT-STATUS.txt"
+# ZFS keeps the other snapshots of a filesystem in .zfs: what was taken out of a dataset is there.
+_HIDDEN = b".zfs"
+_NO_NAMES = (b"", b".", b"..", _HIDDEN)
 
 
 class Attributes(NamedTuple):
@@ -56,20 +60,6 @@ class Entry(NamedTuple):
     name: bytes
     ino: int
     kind: int
-
-
-class Node:
-    """One name in the tree. `path` is relative to the dataset; the root has no dataset."""
-
-    __slots__ = ("dataset", "name", "parent", "path")
-
-    def __init__(self, parent: "Node | None", name: bytes, dataset: Dataset | None) -> None:
-        """Name *name* in *parent*; the root has no parent and a dataset's node an empty path."""
-        self.parent = parent
-        self.name = name
-        self.dataset = dataset
-        is_below = parent is not None and parent.dataset is not None
-        self.path: bytes = os.path.join(parent.path, name) if parent and is_below else b""
 
 
 class Tree:
@@ -112,7 +102,7 @@ class Tree:
             if name not in self._datasets:
                 raise OSError(errno.ENOENT, "no such dataset")
             return Node(parent, name, self._datasets[name])
-        if parent.dataset is None or name in (b"", b".", b"..") or b"/" in name:
+        if parent.dataset is None or name in _NO_NAMES or b"/" in name:
             raise OSError(errno.ENOENT, "not a name")
         return Node(parent, name, parent.dataset)
 
@@ -183,6 +173,7 @@ class Tree:
             entries = [
                 Entry(os.fsencode(e.name), self._get_ino(device, e.inode()), _get_kind(e))
                 for e in names
+                if os.fsencode(e.name) != _HIDDEN
             ]
         folder = self._find_folder(node)
         if folder is not None:
@@ -261,6 +252,25 @@ class Tree:
     def _open_directory(self, node: Node) -> Descriptor:
         """Return *node*'s directory, from the cache or opened from its parent's."""
         assert node.dataset is not None
+        # Up to one that is open, then down again: a tree may be deeper than a stack.
+        closed: list[Node] = []
+        at = node
+        while (directory := self._find_directory(at)) is None:
+            closed.append(at)
+            assert at.parent is not None
+            at = at.parent
+        for below in reversed(closed):
+            found = os.open(below.name, _DIRECTORY_FLAGS, dir_fd=directory.fd)
+            directory = Descriptor(found)
+            with self._lock:
+                self._directories[node.dataset.name, below.path] = directory
+                if len(self._directories) > _OPEN_DIRECTORIES:
+                    self._directories.popitem(last=False)
+        return directory
+
+    def _find_directory(self, node: Node) -> Descriptor | None:
+        """Return *node*'s directory if it is open."""
+        assert node.dataset is not None
         if not node.path:
             return self._tops[node.dataset.name]
         key = (node.dataset.name, node.path)
@@ -268,14 +278,6 @@ class Tree:
             directory = self._directories.get(key)
             if directory is not None:
                 self._directories.move_to_end(key)
-                return directory
-        assert node.parent is not None
-        parent = self._open_directory(node.parent)
-        directory = Descriptor(os.open(node.name, _DIRECTORY_FLAGS, dir_fd=parent.fd))
-        with self._lock:
-            self._directories[key] = directory
-            if len(self._directories) > _OPEN_DIRECTORIES:
-                self._directories.popitem(last=False)
         return directory
 
 

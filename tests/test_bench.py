@@ -151,7 +151,7 @@ def small_audit(monkeypatch):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root lets the kernel read by itself")
 @pytest.mark.skipif(shutil.which("bindfs") is None, reason="the peer is Debian's bindfs")
 def test_the_audit_benchmark_fills_its_whole_table_and_finds_every_byte_in_the_log(small_audit):
-    report = audit.run(quick=True)
+    report = audit.run(quick=True)  # An epoch takes half a minute, and is run by a full run.
     assert report.errors == []
     assert report.lost_events == 0
     assert report.events > 500

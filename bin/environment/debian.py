@@ -33,6 +33,7 @@ WANTED = {
         "bindfs",
         "chromium",
         "clang",
+        "faketime",
         "fio",
         "libbpf-dev",
         "libfuse2",

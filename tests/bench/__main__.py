@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import audit, billing, detectors, log, supervisors
+from tests.bench import audit, billing, detectors, log, supervisors, training
 from tests.bench.frame import Report, format_report
 
 Bench = Callable[[bool], Report]  # told whether to be quick
@@ -16,6 +16,7 @@ BENCHES: Mapping[str, Bench] = {
     "detectors": detectors.run,
     "log": log.run,
     "supervisors": supervisors.run,
+    "training": training.run,
 }
 
 

@@ -66,30 +66,31 @@ COSTS = {"sequential": "strict", "4 KiB random": "strict", "small files, 1 reade
 
 
 def run(quick: bool) -> Report:
-    """Measure all of it; repeat a run whose control says that the machine was too noisy."""
-    for attempt in range(ATTEMPTS):
-        report = _run_once(quick, seed=attempt)
-        controls = [figure for figure in report.figures if figure.name.startswith("control")]
-        if all(figure.is_met for figure in controls):
-            break
-        report.notes.append("noisy: a control differs, so this run proves nothing")
-    if not quick:
-        with tempfile.TemporaryDirectory(prefix="nightingale-bench-") as folder:
-            report.figures += training.run(report, Path(folder))
-    report.notes.append(f"attempt {attempt + 1} of {ATTEMPTS}; {os.cpu_count()} processors")
-    return report
-
-
-def _run_once(quick: bool, seed: int) -> Report:
+    """Measure all of it, and an epoch of training."""
     report = Report("audit")
     repetitions = 6 if quick else 20
     with tempfile.TemporaryDirectory(prefix="nightingale-bench-") as folder:
         place = Path(folder)
-        make_data(place / "data", seed)
+        make_data(place / "data", seed=1)
         for name in WORKS:
-            _run_work(report, place / name.replace(" ", "-"), place / "data", name, repetitions)
+            _run_until_quiet(report, place, name, repetitions)
         _scan(report, place, 3 if quick else 7)
+        if not quick:
+            report.figures += training.measure(report, place)
+    report.notes.append(f"{os.cpu_count()} processors")
     return report
+
+
+def _run_until_quiet(report: Report, place: Path, name: str, repetitions: int) -> None:
+    """Run one workload; once more when its control says that the machine was too noisy."""
+    for attempt in range(ATTEMPTS):
+        under = place / f"{name}-{attempt}".replace(" ", "-")
+        control, *figures = _run_work(report, under, place / "data", name, repetitions)
+        if control.is_met:
+            break
+    else:
+        report.notes.append(f"noisy: the control of {name} differs, so it proves nothing")
+    report.figures += [control, *figures]
 
 
 def make_data(data: Path, seed: int) -> None:
@@ -104,7 +105,9 @@ def make_data(data: Path, seed: int) -> None:
         pass
 
 
-def _run_work(report: Report, place: Path, data: Path, name: str, repetitions: int) -> None:
+def _run_work(
+    report: Report, place: Path, data: Path, name: str, repetitions: int
+) -> Iterable[Figure]:
     """Run one workload on every arm that it has, each mounted for it anew."""
     work, floors = WORKS[name]
     place.mkdir()
@@ -126,9 +129,9 @@ def _run_work(report: Report, place: Path, data: Path, name: str, repetitions: i
         readers = {arm: Reader(top, seed=1) for arm, top in tops.items()}
         arms: dict[str, Arm] = {arm: _bind(work, reader) for arm, reader in readers.items()}
         seconds = run_paired(arms, repetitions, random.Random(len(name)))
-    report.figures += _to_figures(name, floors, seconds)
     for policy, mounted in mounts.items():
         count_events(report, mounted.spool, policy, readers[policy])
+    return _to_figures(name, floors, seconds)
 
 
 def mount(

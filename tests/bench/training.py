@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import tomllib
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,8 +35,17 @@ _ROOT = Path(__file__).parents[2]
 _VENV = _ROOT / "build" / "bench" / "venv"
 
 
-def run(report: Report, place: Path, images: int = IMAGES, pairs: int = PAIRS) -> list[Figure]:
-    """Measure both loaders; what is in the way is an error of *report*."""
+def run(quick: bool) -> Report:
+    """Measure by itself what `bin/bench audit` measures too, at its end."""
+    report = Report("training")
+    with tempfile.TemporaryDirectory(prefix="nightingale-bench-") as folder:
+        count, pairs = (IMAGES // 20, 1) if quick else (IMAGES, PAIRS)
+        report.figures = measure(report, Path(folder), count, pairs)
+    return report
+
+
+def measure(report: Report, place: Path, images: int = IMAGES, pairs: int = PAIRS) -> list[Figure]:
+    """Measure both loaders below *place*; what is in the way is an error of *report*."""
     from tests.bench.audit import mount
 
     try:
