@@ -102,13 +102,9 @@ class Files:
             )
             return data[:length]
         pipe.begin(request.unique)
-        try:
-            length = self._gate.read(
-                fid, data[:size], offset, request.caller, take=pipe.take, is_recorded=is_recorded
-            )
-        except BaseException:
-            pipe.drain()
-            raise
+        length = self._gate.read(
+            fid, data[:size], offset, request.caller, take=pipe.take, is_recorded=is_recorded
+        )
         return pipe if len(pipe) else data[:length]
 
     def release(self, request: Request) -> bytes | None:

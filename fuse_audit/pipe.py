@@ -60,7 +60,12 @@ class Pipe:
         return max(0, self._held - REPLY.size)
 
     def begin(self, unique: int) -> None:
-        """Take for the request *unique* from now on."""
+        """Take for the request *unique* from now on.
+
+        What was taken before and not sent is thrown away: it could not be recorded.
+        """
+        if self._held:
+            self.drain()
         self._unique = unique
 
     def take(self, file: int, buffer: memoryview, offset: int) -> int:

@@ -3,14 +3,29 @@
 import errno
 import os
 import random
+import sys
 
 import pytest
 
 from nightingale_hub.fuse_audit.pipe import WORTH_BYTES, Pipe
 from nightingale_hub.fuse_audit.protocol import MAX_READ_BYTES, REPLY
-from tests.audit_mount import audit_mount, covered
+from tests.audit_mount import AuditMount, audit_mount, covered, fail_of
 
 SIZE = 3 * MAX_READ_BYTES + 777
+# The first reads are not recorded.
+FORGETFUL = """
+import sys
+from nightingale_hub.fuse_audit import __main__
+from nightingale_hub.fuse_audit.spool import Spool
+append, refused = Spool.append, []
+def refuse_first(spool, event, **how):
+    if b'"act":"read"' in event and len(refused) < 4:
+        refused.append(1)
+        raise OSError(28, "full")
+    return append(spool, event, **how)
+Spool.append = refuse_first
+sys.exit(__main__.main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
@@ -118,3 +133,24 @@ def test_a_long_read_that_cannot_be_recorded_gives_no_byte_and_the_next_one_is_r
         logged = [(event["off"], event["len"]) for event in mount.events("read")]
     assert codes == {errno.EIO}
     assert logged == done
+
+
+def test_what_could_not_be_recorded_is_in_no_reply_to_come(tmp_path):
+    mount = AuditMount(tmp_path)
+    for name in ("secret", "other"):
+        (mount.data / name).write_bytes(random.Random(name).randbytes(SIZE))
+    mount.start([sys.executable, "-c", FORGETFUL])
+    try:
+        secret = os.open(mount.top / "secret", os.O_RDONLY)
+        # Four times, so that each worker may have had one.
+        codes = [fail_of(os.pread, secret, MAX_READ_BYTES, 0) for _ in range(4)]
+        assert codes == [errno.EIO] * 4
+        other = os.open(mount.top / "other", os.O_RDONLY)
+        wanted = (mount.data / "other").read_bytes()
+        for _ in range(8):
+            assert os.pread(other, WORTH_BYTES, 4096) == wanted[4096 : 4096 + WORTH_BYTES]
+        os.close(secret)
+        os.close(other)
+        assert {event["path"] for event in mount.events("read")} == {"other"}
+    finally:
+        mount.clean()
