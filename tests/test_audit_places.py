@@ -125,3 +125,34 @@ def test_a_zfs_dataset_is_served_and_stays_as_it_is(tmp_path):
         assert {event["path"] for event in mount.events()} == {"CT/a.dcm"}
     finally:
         destroy_pool(base)
+
+
+@needs_zfs
+def test_a_snapshot_is_pinned_and_no_other_one_is_reached(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.dcm").write_bytes(b"as it was")
+    base = tmp_path / "pool"
+    base.mkdir()
+    pool = create_pool(base)
+    try:
+        path = pool.add("dicom", source, "1")
+        pinned = path.parent / "pinned"
+        full = subprocess.run(
+            ["findmnt", "-n", "-o", "SOURCE", path], check=True, capture_output=True, text=True
+        ).stdout.strip()
+        clone = f"{full.rpartition('/')[0]}/pinned"
+        pool._zfs("snapshot", f"{full}@1")
+        pool._zfs("clone", "-o", f"mountpoint={pinned}", "-o", "readonly=on", f"{full}@1", clone)
+        datasets = [{"name": "d", "path": str(pinned), "policy": "strict"}]
+        with audit_mount(tmp_path, datasets=datasets) as mount:
+            pool._zfs("set", "readonly=off", full)
+            subprocess.run(["mount", "-i", "-o", "remount,rw", path], check=True)
+            (path / "a.dcm").write_bytes(b"as it is now")
+            assert (mount.top / "a.dcm").read_bytes() == b"as it was"
+            assert os.listdir(mount.top) == ["a.dcm"]
+            for place in (mount.top, mount.top / ".." / "d"):
+                assert fail_of(os.listdir, place / ".zfs" / "snapshot") == errno.ENOENT
+            assert mount.stop() == 0
+    finally:
+        destroy_pool(base)
