@@ -56,12 +56,15 @@ class Reader:
         return seconds
 
     def map(self, name: str, size: int) -> float:
-        """Map file *name* and look at each of its pages."""
+        """Map file *name* and copy all of it out of the mapping."""
         self.opens += 1
         with _opened(self.top / name) as fd:
             start = time.perf_counter()
             with mmap.mmap(fd, size, mmap.MAP_PRIVATE, mmap.PROT_READ) as mapped:
-                assert len(mapped[::PAGE_BYTES]) == size // PAGE_BYTES
+                into = memoryview(self._buffer)
+                with memoryview(mapped) as pages:
+                    for at in range(0, size, READ_BYTES):
+                        into[:] = pages[at : at + READ_BYTES]
             return time.perf_counter() - start
 
     def read_files(self, folder: str, total: int, count: int, readers: int) -> float:
