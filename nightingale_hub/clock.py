@@ -35,6 +35,11 @@ def month_bounds_us(month: str) -> tuple[int, int]:
     return int(start.timestamp()) * US_PER_S, int(end.timestamp()) * US_PER_S
 
 
+def day_start_us(day: str) -> int:
+    """Return when *day* (`2026-11-25`) begins in UTC; raises `ValueError` when it is none."""
+    return int(datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * US_PER_S
+
+
 def format_duration(seconds: int) -> str:
     """Return whole *seconds* as a person reads them: `9 s`, `4 min 10 s`, `1 h 13 min`."""
     minutes, rest_s = divmod(seconds, 60)

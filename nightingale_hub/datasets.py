@@ -4,12 +4,12 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_, select, update
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotFound
 from nightingale_hub.suspensions import find_suspension
-from nightingale_hub.tables.datasets import dataset, dataset_grant
+from nightingale_hub.tables.datasets import dataset, dataset_acceptance, dataset_grant
 
 EVERYONE = "*"
 POLICIES = ("strict", "ranges", "opens")
@@ -44,19 +44,49 @@ def ensure_dataset(conn: Connection, described: Dataset) -> None:
             raise BadInput(
                 f"audit policy {policy!r} of {described.name}: choose {', '.join(POLICIES)}"
             )
-    values = asdict(described)
-    known = update(dataset).where(dataset.c.name == described.name).values(values)
-    if conn.execute(known).rowcount == 0:
+    values: dict[str, Any] = asdict(described)
+    row = conn.execute(select(dataset).where(dataset.c.name == described.name)).one_or_none()
+    if row is None:
         conn.execute(insert(dataset).values(values))
+        return
+    if row.terms != described.terms:
+        values["terms_version"] = row.terms_version + 1  # to be accepted anew
+    conn.execute(update(dataset).where(dataset.c.name == described.name).values(values))
 
 
-def grant(conn: Connection, name: str, grantee: str, at_us: int) -> None:
-    """Let *grantee* (a user name, or `*`) mount dataset *name*; granting twice changes nothing."""
+def get_dataset(conn: Connection, name: str) -> Row[Any]:
+    """Return a dataset; raises `NotFound`."""
+    row = conn.execute(select(dataset).where(dataset.c.name == name)).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no dataset {name[:60]!r}")
+    return row
+
+
+def find_grant(conn: Connection, name: str, user: str, at_us: int) -> Row[Any] | None:
+    """Return what lets *user* have dataset *name* at *at_us*, the longest there is, or None."""
+    rows = conn.execute(
+        select(dataset_grant).where(dataset_grant.c.dataset == name, _is_given(user, at_us))
+    ).all()
+    return max(rows, key=lambda row: row.until_us or 2**63, default=None)
+
+
+def grant(
+    conn: Connection, name: str, grantee: str, at_us: int, until_us: int | None = None
+) -> None:
+    """Let *grantee* (a user name, or `*`) have dataset *name*, until *until_us* or for good.
+
+    Granting again changes nothing but the end. Raises `NotFound`.
+    """
     if conn.execute(select(dataset.c.name).where(dataset.c.name == name)).first() is None:
         raise NotFound(f"no dataset {name!r} to grant")
     key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
-    if conn.execute(select(dataset_grant.c.dataset).where(key)).first() is None:
-        conn.execute(insert(dataset_grant).values(dataset=name, grantee=grantee, granted_us=at_us))
+    known = update(dataset_grant).where(key).values(until_us=until_us)
+    if conn.execute(known).rowcount == 0:
+        conn.execute(
+            insert(dataset_grant).values(
+                dataset=name, grantee=grantee, granted_us=at_us, until_us=until_us
+            )
+        )
 
 
 def withdraw(conn: Connection, name: str, grantee: str) -> bool:
@@ -73,11 +103,28 @@ def list_datasets(conn: Connection) -> list[Row[Any]]:
 def list_granted(conn: Connection, user: str, at_us: int | None = None) -> list[Row[Any]]:
     """Return the datasets that *user* may mount at *at_us*, by default now, by name.
 
-    While they are suspended there are none: they are not mounted, and a mount refuses to open them.
+    Those that they were granted and whose present terms, if it has any, they accepted. While they
+    are suspended there are none: they are not mounted, and a mount refuses to open them.
     """
-    if find_suspension(conn, user, now_us() if at_us is None else at_us) is not None:
+    at_us = now_us() if at_us is None else at_us
+    if find_suspension(conn, user, at_us) is not None:
         return []
-    granted = select(dataset_grant.c.dataset).where(dataset_grant.c.grantee.in_((user, EVERYONE)))
-    return list(
-        conn.execute(select(dataset).where(dataset.c.name.in_(granted)).order_by(dataset.c.name))
+    granted = select(dataset_grant.c.dataset).where(_is_given(user, at_us))
+    accepted = (
+        select(dataset_acceptance.c.owner)
+        .where(
+            dataset_acceptance.c.dataset == dataset.c.name,
+            dataset_acceptance.c.version == dataset.c.terms_version,
+            dataset_acceptance.c.owner == user,
+        )
+        .exists()
+    )
+    query = select(dataset).where(dataset.c.name.in_(granted), or_(dataset.c.terms == "", accepted))
+    return list(conn.execute(query.order_by(dataset.c.name)))
+
+
+def _is_given(user: str, at_us: int) -> ColumnElement[bool]:
+    return and_(
+        dataset_grant.c.grantee.in_((user, EVERYONE)),
+        or_(dataset_grant.c.until_us.is_(None), dataset_grant.c.until_us > at_us),
     )

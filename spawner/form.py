@@ -46,10 +46,13 @@ def render_form(
     datasets: Sequence[Row[Any]],
     tariff: Tariff,
     types: Types | None = None,
+    unsigned: Sequence[Row[Any]] = (),
+    data_page: str = "",
 ) -> str:
     """Return the form's HTML in the payer's own prices, with *size* chosen where it can be had.
 
-    *types* has what a cloud gives per cpu and gpu, or why it gives nothing.
+    *types* has what a cloud gives per cpu and gpu, or why it gives nothing; *unsigned* datasets
+    wait for their terms to be accepted on *data_page*.
     """
     groups = [_group(resource, choices, size) for resource in LETTERS]
     chosen = {group.resource: group.checked for group in groups}
@@ -60,6 +63,8 @@ def render_form(
     return _templates.get_template("form.html").render(
         groups=groups,
         datasets=datasets,
+        unsigned=unsigned,
+        data_page=data_page,
         tariff=tariff,
         rates={each.sku: _format(tariff.rate_sku(each.sku), tariff.currency) for each in choices},
         total="" if given else _format(total, tariff.currency),

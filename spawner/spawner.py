@@ -15,6 +15,7 @@ from jupyterhub.spawner import Spawner
 from sqlalchemy.orm import Session, object_session
 from traitlets import Dict, Float, Integer, Unicode, default
 
+from nightingale_hub.agreements import list_unsigned
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
 from nightingale_hub.errors import BadInput, NightingaleError, NotFound, Unavailable
@@ -101,17 +102,19 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
         cloud, region = server.settings.cloud, server.settings.region
         size = find_last_size(self.orm_spawner.user_options or {})
         try:
-            choices, datasets, tariff, types = await server.record.read(
+            choices, datasets, unsigned, tariff, types = await server.record.read(
                 lambda conn: (
                     list_choices(conn, cloud, region, at_us),
                     list_granted(conn, server.owner),
+                    list_unsigned(conn, server.owner, at_us),
                     find_tariff(conn, server.owner, cloud, region, at_us),
                     list_types_by_size(conn, cloud, region, at_us),
                 )
             )
         except (Unavailable, NotFound) as error:
             return render_failure(str(error))
-        return render_form(choices, size, datasets, tariff, types)
+        data_page = f"{server.settings.service_prefix('console')}datasets"
+        return render_form(choices, size, datasets, tariff, types, unsigned, data_page)
 
     def parse_options_form(self, form: dict[str, list[Any]]) -> dict[str, str]:
         """Return the user options of a submitted form; raises `LaunchRefused`."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from nightingale_hub.agreements import accept
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
 from nightingale_hub.errors import (
@@ -81,6 +82,7 @@ def test_status_shows_the_instance_its_exact_cost_its_audit_and_its_datasets(
     with console.db.write() as conn:
         ensure_dataset(conn, Dataset("dicom", "CT images", "Scans", "Be kind", "/data/dicom"))
         grant(conn, "dicom", "alice", 1)
+        accept(conn, "dicom", "alice", 1, 1)
     status_file = tmp_path / "status.json"
     status_file.write_text(
         json.dumps(

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from pyarrow import parquet
 
+from nightingale_hub.agreements import accept
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
 from nightingale_hub.instances import get, list_progress
@@ -33,6 +34,7 @@ PRIVATE = (
     "stop",
     "resize",
     "resize/live",
+    "datasets",
     "notices",
     "admin",
 )
@@ -211,6 +213,7 @@ def test_home_shows_instances_cost_datasets_and_reads(console, alice):
     with console.db.write() as conn:
         ensure_dataset(conn, Dataset("dicom", "CT images", "Scans", "Be kind", "/srv/hidden"))
         grant(conn, "dicom", "alice", 1)
+        accept(conn, "dicom", "alice", 1, 1)
         ensure_dataset(conn, Dataset("other", "Not yours", "", "", "/srv/hidden"))
     console.parts["audit"].answers["reads"] = {"reads": [read_event()], "next": None}
     page = alice.get("")
@@ -348,9 +351,17 @@ def test_what_a_person_wrote_runs_nowhere(console, alice, admin):
     with console.db.write() as conn:
         ensure_dataset(conn, Dataset("dicom", EVIL, EVIL, EVIL, "/data"))
         grant(conn, "dicom", "*", 1)
+        accept(conn, "dicom", "alice", 1, 1)
         stop(conn, instance_id, EVIL, now_us())
     for client in (alice, admin):
-        for path in ("", "reads", "statement", f"stop?instance={instance_id}", "figures"):
+        for path in (
+            "",
+            "reads",
+            "statement",
+            f"stop?instance={instance_id}",
+            "figures",
+            "datasets",
+        ):
             text = client.get(path, params={"path": EVIL} if path == "reads" else None).text
             assert "<img src=x" not in text
             assert "49.dcm" not in text
@@ -501,7 +512,7 @@ def test_an_admins_page_lists_the_newest_stopped_after_what_runs(console, admin)
 def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried = {*PRIVATE, "admin/fleet", "oauth_callback"}
     tried |= {f"api/{name}" for name in ("status", "cost", "statement", "sizes", "reads", "stop")}
-    tried |= {"api/resize", "api/extend", "api/manifest", "api/files"}
+    tried |= {"api/resize", "api/extend", "api/manifest", "api/files", "api/datasets"}
     tried |= {"api/notices"}
     # In test_money_pages.py, test_money_api.py, test_launch_money.py and test_console_review.py.
     tried |= {"month", "month.csv", "month.pdf", "grants", "budgets", "invoices", "invoice.pdf"}

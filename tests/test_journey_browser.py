@@ -49,11 +49,12 @@ def page():
 
 def test_a_researcher_trains_sees_the_reads_and_gets_a_statement_that_adds_up(hub, page):
     log_in(page, hub, "ada")
-    choose_size(page)
+    accept_terms(page, hub)
+    choose_size(page, hub)
     open_terminal(page)
     result = train(page)
     look_around(page)
-    stop_from_terminal(page, hub)
+    run_and_stop_from_terminal(page, hub)
     see_reads(page, hub, result)
     see_statement(page, hub)
     see_as_admin(page, hub)
@@ -67,8 +68,26 @@ def log_in(page: Page, hub: Hub, name: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
-def choose_size(page: Page) -> None:
-    page.goto(page.url.split("/hub/")[0] + "/hub/spawn")
+def accept_terms(page: Page, hub: Hub) -> None:
+    """See that nothing is mounted before its terms are accepted, then accept them."""
+    page.goto(hub.url + "hub/spawn")
+    waits = page.get_by_text("is granted to you but not mounted")
+    expect(waits.first).to_be_visible()
+    page.get_by_role("link", name="read and accept its terms").first.click()
+    page.wait_for_url("**/services/console/datasets*")
+    shoot(page, "terms")
+    page.emulate_media(color_scheme="dark")
+    shoot(page, "terms-dark")
+    page.emulate_media(color_scheme="light")
+    for name in ("breast-cancer", "dicom"):
+        page.get_by_label(f"I have read the terms of {name}").check()
+        page.get_by_role("button", name=f"Accept the terms of {name}").click()
+        section = page.get_by_role("region", name=name)
+        expect(section).to_contain_text("Yours: mounted when your server starts")
+
+
+def choose_size(page: Page, hub: Hub) -> None:
+    page.goto(hub.url + "hub/spawn")
     page.locator("input[name=cpu][value=M]").check()
     expect(page.locator("#nightingale-total")).to_have_text("$0.041/h")
     page.locator("input[name=cpu][value=S]").check()
@@ -130,8 +149,8 @@ def look_around(page: Page) -> None:
     shoot(page, "terminal")
 
 
-def stop_from_terminal(page: Page, hub: Hub) -> None:
-    page.keyboard.type("nightingale stop -y\n")
+def run_and_stop_from_terminal(page: Page, hub: Hub) -> None:
+    page.keyboard.type("nightingale run --then stop -- sh -c 'cp trained.json kept.json'\n")
     row = hub.wait_state("ada", "stopped")
     assert row.gone_us > row.stop_accepted_us > row.ready_us
 
@@ -166,7 +185,11 @@ def see_statement(page: Page, hub: Hub) -> None:
     expect(page.locator("main")).to_contain_text(f"{line.seconds}")
     shoot(page, "statement")
     page.goto(hub.url + "services/console/")
+    expect(page.get_by_role("row", name=row.id)).to_contain_text(format_usd(owed))
     shoot(page, "console")
+    page.emulate_media(color_scheme="dark")
+    shoot(page, "console-dark")
+    page.emulate_media(color_scheme="light")
 
 
 def see_as_admin(page: Page, hub: Hub) -> None:

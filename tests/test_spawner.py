@@ -10,6 +10,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from nightingale_hub.agreements import accept
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
 from nightingale_hub.errors import BadInput
 from nightingale_hub.instances import owner_hash
@@ -69,6 +70,11 @@ def test_the_form_shows_each_size_its_price_and_why_it_can_not_be_had(hub):
     with hub.database.write() as conn:
         ensure_dataset(conn, Dataset("ct", "CT <scans>", "Lungs", "Be kind & cite", "/srv/ct"))
         grant(conn, "ct", "bob", 1)
+    unsigned = html.unescape(hub.client("bob").get_form().text)
+    assert "CT <scans>" in unsigned and "Terms: Be kind" not in unsigned
+    assert '/services/console/datasets#d-ct">read and accept its terms</a> first' in unsigned
+    with hub.database.write() as conn:
+        accept(conn, "ct", "bob", 1, 1)
     page = hub.client("bob").get_form().text
     inputs = re.findall(r"<input[^>]*form-check-input[^>]*>", page)
     assert len(inputs) == 9

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from nightingale_hub import instances
+from nightingale_hub.agreements import accept
 from nightingale_hub.auth import sha256_hex
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
@@ -344,6 +345,7 @@ class TestBootstrap:
             )
             ensure_dataset(conn, Dataset("ecg", "ECGs", "", "", "/data/ecg"))
             grant(conn, "ct", "alice", 1)
+            accept(conn, "ct", "alice", 1, 1)
         answer = await client.post("bootstrap", "", json=self.call(key, nonce))
         assert answer.status_code == 200
         reply = answer.json()

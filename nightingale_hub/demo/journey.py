@@ -55,6 +55,7 @@ class Journey:
     def _travel(self) -> None:
         with self._http:
             self._log_in()
+            self._accept_terms()
             price = self._read_prices()
             asked_us = _now_us()
             self._start()
@@ -87,6 +88,20 @@ class Journey:
             headers={"X-XSRFToken": self._xsrf(), "Referer": self._demo.url + "/hub/token"},
         )
         self._token = _json(answer)["token"]
+
+    def _accept_terms(self) -> None:
+        self._say("accepting the terms of the datasets")
+        page = self._http.get("/services/console/datasets").text
+        names = re.findall(r'name="dataset" value="([^"]+)">\s*<input[^>]*name="version"', page)
+        for name in names:
+            version = _find(
+                rf'value="{name}">\s*<input[^>]*name="version" value="(\d+)"', page, "the terms"
+            )
+            xsrf = _find(r'name="_xsrf" value="([^"]+)"', page, "the data page's form")
+            form = {"dataset": name, "version": version, "agreed": "yes", "do": "accept"}
+            answer = self._http.post("/services/console/datasets", data={**form, "_xsrf": xsrf})
+            if answer.status_code != 200:
+                raise JourneyFailed(f"the terms of {name} were refused ({answer.status_code})")
 
     def _read_prices(self) -> int:
         """Return the price of the chosen size in nano-USD per hour, as the spawn page shows it."""

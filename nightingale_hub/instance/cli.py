@@ -20,6 +20,7 @@ from nightingale_hub.errors import BadInput, NightingaleError, NotFound
 from nightingale_hub.instance import report, runs
 from nightingale_hub.instance.admin import add_admin, run_admin
 from nightingale_hub.instance.audit_commands import add_commands, run_audit
+from nightingale_hub.instance.catalogue import add_data, run_data
 from nightingale_hub.instance.change import UNITS_S, add_resize, run_extend, run_resize
 from nightingale_hub.instance.completion import HEAD, format_completion
 from nightingale_hub.instance.console_client import ConsoleClient
@@ -108,6 +109,7 @@ def _add_commands(add: Callable[..., Any]) -> None:
     stop.add_argument("-y", "--yes", action="store_true", help="do not ask")
     add_later(stop)
     add_notify(add("notify", run_notify, "tell me something, by the ways that I chose"))
+    add_data(add("data", run_data, "show the datasets, their terms, and what I read of them"))
     add_manifest(add("manifest", run_manifest, "write down what was read here, signed by the log"))
     add("doctor", run_doctor, "look at what is well here and what is not")
     add_commands(add("audit", run_audit, "check a bundle of the audit log, with no hub"))

@@ -36,7 +36,8 @@ KEYS = {
     "resize": ("plan",),
     "extend": ("keep_until_us",),
     "manifest": ("manifest", "note"),
-    "notices": (),
+    "datasets": ("datasets",),
+    "files": ("files", "next"),
 }
 ERRORS: dict[str, type[NightingaleError]] = {
     each.code: each
