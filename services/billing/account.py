@@ -8,11 +8,10 @@ from sqlalchemy import Connection, Row, func, select
 
 from nightingale_hub.clock import month_bounds_us, to_datetime
 from nightingale_hub.services.billing.budgets import CHARGED
-from nightingale_hub.services.billing.burning import accrued_micro
+from nightingale_hub.services.billing.burning import accrued_micro, paid_micro
 from nightingale_hub.services.billing.documents import Head, Line, write_content
 from nightingale_hub.services.billing.due import count_free_seconds
 from nightingale_hub.tables.billing import line_item
-from nightingale_hub.tables.credit import burned
 from nightingale_hub.tables.customers import customer
 from nightingale_hub.tables.documents import document_line
 from nightingale_hub.terms import Customer, find_customer
@@ -76,12 +75,8 @@ def write_statement(
 
 
 def _load(conn: Connection, customer_id: str, start_us: int, end_us: int) -> Sequence[Row[Any]]:
-    accrued = accrued_micro()
-    paid = (
-        select(burned.c.line_id, func.sum(burned.c.amount_micro).label("paid"))
-        .group_by(burned.c.line_id)
-        .subquery()
-    )
+    accrued = accrued_micro(customer_id)
+    paid = paid_micro(customer_id)
     return conn.execute(
         select(
             line_item,

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from nightingale_hub.services.billing.burn import Burn, Facts, Use, burn
 from nightingale_hub.services.billing.grants import load_allowances
@@ -90,20 +90,37 @@ def burn_grants(conn: Connection, customer_id: str, at_us: int, since_us: int | 
     return len(changed)
 
 
-def accrued_micro() -> Any:
-    """Return the subquery of what each line's own journal accrued: its amount less what is free."""
+def accrued_micro(customer_id: str) -> Any:
+    """Return the subquery of what each line of a customer accrued: its amount less what is free.
+
+    Of one customer's alone: over everyone's it would read the whole ledger each time.
+    """
     return (
         select(line_item.c.id.label("line_id"), func.sum(entry.c.amount_micro).label("micro"))
         .join(journal, journal.c.idem_key == line_item.c.idem_key)
         .join(entry, entry.c.journal_id == journal.c.id)
-        .where(entry.c.account == literal("accrued:").concat(line_item.c.customer))
+        .where(
+            line_item.c.customer == customer_id,
+            entry.c.account == Accounts(customer_id).accrued,
+        )
         .group_by(line_item.c.id)
         .subquery()
     )
 
 
+def paid_micro(customer_id: str) -> Any:
+    """Return the subquery of what grants pay of each line of a customer."""
+    return (
+        select(burned.c.line_id, func.sum(burned.c.amount_micro).label("paid"))
+        .join(line_item, line_item.c.id == burned.c.line_id)
+        .where(line_item.c.customer == customer_id)
+        .group_by(burned.c.line_id)
+        .subquery()
+    )
+
+
 def _load_lines(conn: Connection, customer_id: str) -> list[Row[Any]]:
-    accrued = accrued_micro()
+    accrued = accrued_micro(customer_id)
     return list(
         conn.execute(
             select(

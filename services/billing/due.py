@@ -9,11 +9,10 @@ from nightingale_hub.clock import month_bounds_us
 from nightingale_hub.errors import Conflict
 from nightingale_hub.money import divide
 from nightingale_hub.offers import Size
-from nightingale_hub.services.billing.burning import accrued_micro
+from nightingale_hub.services.billing.burning import accrued_micro, paid_micro
 from nightingale_hub.services.billing.documents import Line, share_free_seconds
 from nightingale_hub.services.billing.reconcile import list_phantoms
 from nightingale_hub.tables.billing import line_item
-from nightingale_hub.tables.credit import burned
 from nightingale_hub.tables.customers import customer, payer, plan
 from nightingale_hub.tables.documents import document_line
 from nightingale_hub.tables.instances import instance
@@ -36,12 +35,8 @@ def list_due(conn: Connection, customer_id: str, before_us: int) -> list[Due]:
 
     A line that grants paid whole is there with an amount of nothing.
     """
-    paid = (
-        select(burned.c.line_id, func.sum(burned.c.amount_micro).label("paid"))
-        .group_by(burned.c.line_id)
-        .subquery()
-    )
-    accrued = accrued_micro()
+    paid = paid_micro(customer_id)
+    accrued = accrued_micro(customer_id)
     rows = conn.execute(
         select(
             line_item,
