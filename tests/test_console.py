@@ -516,7 +516,7 @@ def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried |= {"api/notices"}
     # In test_money_pages.py, test_money_api.py, test_launch_money.py and test_console_review.py.
     tried |= {"month", "month.csv", "month.pdf", "grants", "budgets", "invoices", "invoice.pdf"}
-    tried |= {"prices", "review", "bypass", "access.(csv|pdf)", "reads.parquet"}
+    tried |= {"prices", "review", "bypass", "access.(csv|pdf)", "reads.parquet", "reconciliation"}
     tried |= {"api/fleet/([a-z]+.[a-z]+)"}  # in test_fleet_desk.py
     tried |= {"api/money/([a-z]+.[a-z]+)", "api/quote", "api/compare", "api/openapi.json"}
     assert {path.replace("\\", "") for path, _ in (*PAGES, *API)} - tried == {"api(?:/.*)?"}
