@@ -28,7 +28,7 @@ from tests.record import S, add_instance, change
 from tests.test_money_api import CONFIG, admin, call
 
 SCOPE = "custom:nightingale:fleet:manage"
-SCANS = Dataset("ct", "CT scans", "Lungs", "Be kind", "/srv/ct")
+SCANS = Dataset("ct", "CT scans", "Lungs", "", "/srv/ct")
 
 
 @pytest.fixture
