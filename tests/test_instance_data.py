@@ -1,5 +1,6 @@
 """An instance's data: mounted, recorded, sent, and refused where it cannot be."""
 
+import json
 import os
 import signal
 import time
@@ -37,6 +38,22 @@ def test_data_is_read_through_the_mount_and_nowhere_else(isolated_instance):
     assert f" {environment['NIGHTINGALE_DATASETS']} " in isolated_instance.shell("mount")[1]
     mounts = Path("/proc/self/mountinfo").read_text()
     assert f" {environment['NIGHTINGALE_DATASETS']} " not in mounts
+
+
+def test_a_dataset_s_policy_and_fallback_reach_its_mount(isolated_instance):
+    isolated_instance.add_dataset()
+    [scans] = isolated_instance.hub.launch["datasets"]
+    isolated_instance.hub.launch["datasets"] = [
+        {**scans, "policy": "opens", "fallback": None},
+        {**scans, "name": "more", "policy": "opens", "fallback": "strict"},
+    ]
+    isolated_instance.up_and_serving()
+    served = json.loads((isolated_instance.directory / "mount.json").read_text())["datasets"]
+    assert [(each["policy"], each.get("fallback")) for each in served] == [
+        ("opens", None),
+        ("opens", "strict"),
+    ]
+    assert isolated_instance.shell("cat ~/datasets/scans/scan.txt") == (0, "a scan\n")
 
 
 def test_down_sends_the_records_before_it_ends(isolated_instance):
