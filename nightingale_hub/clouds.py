@@ -9,7 +9,7 @@ from nightingale_hub.errors import ConfigError
 
 KNOWN = ("aws",)
 _NEEDED = {"zones", "image", "hub_cidrs"}
-_OPTIONAL = {"cidr", "environment", "spot", "instead", "then", "datasets"}
+_OPTIONAL = {"cidr", "environment", "spot", "instead", "then", "datasets", "identity", "group"}
 _ZONE = re.compile(r"[a-z0-9-]{1,40}")
 _IMAGE = re.compile(r"ami-[0-9a-f]+")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -73,6 +73,12 @@ def _check(where: str, cloud: dict[str, Any]) -> None:
         and _ZONE.fullmatch(then["region"])
     ):
         raise ConfigError(f"{where}['then'] must name the next cloud and its region")
+    identity = cloud.get("identity", {"account": "", "anchors": ""})
+    if not isinstance(identity, dict) or {name: type(each) for name, each in identity.items()} != {
+        "account": str,
+        "anchors": str,
+    }:
+        raise ConfigError(f"{where}['identity'] must have `account` and `anchors` (a file's path)")
     _check_datasets(where, cloud.get("datasets", {}))
 
 

@@ -46,8 +46,9 @@ class HubTraits(Configurable):
         "without it they find their own), `spot` (whether to take what can be taken back), "
         "`instead` (per instance type, others to try where it can't be had in any zone), `then` "
         "(an object with `cloud` and `region`, to go on in where nothing is left and the home is "
-        "new; the price stays the one that was shown) and `datasets` (per dataset, the `snapshot` "
-        "that it is made from and its `disk_gib`).",
+        "new; the price stays the one that was shown), `datasets` (per dataset, the `snapshot` "
+        "that it is made from and its `disk_gib`) and `identity` (by which an instance is let in: "
+        "the `account` that it must be of, and `anchors`, a file with the cloud's certificates).",
     ).tag(config=True)
 
     orphan_after_s = Float(

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,10 +22,14 @@ import httpx
 import pytest
 
 from nightingale_hub.ports import find_free_ports
+from tests.authority import Party, make_request, sign_aws
 from tests.fleet import Fleet
 from tests.local_instance import wait_for
 
 REGION = "us-east-1"
+ACCOUNT = "123456789012"
+# Nobody else writes this, so wherever it is found, the account's own secret was written down.
+SECRET = f"canary-{os.urandom(8).hex()}"
 IMAGE = "ami-12c6146b"  # moto's own
 USUAL_PLACES = ("/opt", "/usr/local", "/usr/share", "/srv", "/var/lib")
 PROVIDER = "registry.terraform.io/hashicorp/aws"
@@ -52,11 +57,14 @@ needs_mirror = pytest.mark.skipif(
 class Aws:
     """One account in memory."""
 
-    def __init__(self, port: int, pid: int) -> None:
+    def __init__(self, port: int, pid: int, anchors: Path, authority: Party | None = None) -> None:
         self.pid = pid  # of moto
+        self.authority = authority or Party("AWS")
+        self.anchors = str(anchors)
+        anchors.write_text(self.authority.pem)
         self.environment = {
             "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
         }
         self.ec2 = boto3.client(
@@ -76,6 +84,9 @@ class Aws:
             "hub_cidrs": ["10.0.0.0/24"],
             "environment": self.environment,
             "instead": {"g5.2xlarge": ["g5.xlarge"]},
+            # Loopback, so that what moto only says is there can answer at the address it gives.
+            "cidr": "127.64.0.0/16",
+            "identity": {"account": ACCOUNT, "anchors": self.anchors},
         }
         mirror = find_mirror() or ""
         return {"clouds": {"aws": cloud}, "terraform_mirror": mirror, "boot_timeout_s": 600.0}
@@ -98,9 +109,12 @@ def running_moto() -> Iterator[Aws]:
     """Yield an empty account; its server ends with the block."""
     [port] = find_free_ports(1)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process,
+    ):
         try:
-            aws = Aws(port, process.pid)
+            aws = Aws(port, process.pid, Path(folder) / "aws.pem")
 
             def answers() -> bool:
                 with_it = httpx.get(aws.environment["AWS_ENDPOINT_URL"], trust_env=False)
@@ -117,6 +131,26 @@ def _quiet(look: Any) -> bool:
         return bool(look())
     except httpx.HTTPError:
         return False
+
+
+def make_call(aws: Aws, found: dict[str, Any], given: dict[str, str], port: int) -> dict[str, Any]:
+    """Return what the instance *found* says when it calls home with what it was *given*."""
+    return {
+        "instance_id": given["instance_id"],
+        "nonce": given["nonce"],
+        "boot_id": os.urandom(16).hex(),
+        "host": found["PrivateIpAddress"],
+        "port": port,
+        "csr": make_request()[1],
+        "evidence": sign_aws(
+            aws.authority,
+            accountId=ACCOUNT,
+            region=REGION,
+            instanceId=found["InstanceId"],
+            imageId=found["ImageId"],
+            pendingTime=found["LaunchTime"].strftime("%Y-%m-%dT%H:%M:%SZ"),
+        ),
+    }
 
 
 class BootOfMoto:
@@ -139,7 +173,7 @@ class BootOfMoto:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("", 0), Handler)  # at whichever address moto gave
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     async def boot(self, key: str, timeout_s: float = 300) -> None:
@@ -163,13 +197,7 @@ class BootOfMoto:
             Attribute="userData",
         )
         given = json.loads(base64.b64decode(attribute["UserData"]["Value"]))
-        call = {
-            "instance_id": given["instance_id"],
-            "nonce": given["nonce"],
-            "boot_id": os.urandom(16).hex(),
-            "host": "127.0.0.1",
-            "port": self.server.server_port,
-        }
+        call = make_call(self.aws, found, given, self.server.server_port)
         url = f"http://127.0.0.1:{self.fleet.port}/services/supervisor/api/bootstrap"
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.post(url, json=call, timeout=30)

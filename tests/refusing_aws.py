@@ -4,6 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import httpx
@@ -22,7 +23,7 @@ class AwsWithoutCapacity(Aws):
     """An account whose `refused` pairs of type and zone (`*`: any) cannot be had."""
 
     def __init__(self, port: int, behind: Aws) -> None:
-        super().__init__(port, behind.pid)
+        super().__init__(port, behind.pid, Path(behind.anchors), behind.authority)
         self.refused: set[tuple[str, str]] = set()
         self.asked: list[tuple[str, str]] = []
         self._behind = behind

@@ -4,7 +4,9 @@ One home from the first start to the last; one instance, whoever is killed on th
 """
 
 import asyncio
+import base64
 import signal
+from pathlib import Path
 
 import pytest
 from sqlalchemy import insert
@@ -16,8 +18,9 @@ from nightingale_hub.services.supervisor import ground
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.tables.supervision import resize
 from nightingale_hub.terraform.keeping import end_keeper, find_keeper
+from nightingale_hub.terraform.states import find_state
 from nightingale_hub.terraform.workspace import Workspace, get_module
-from tests.aws import REGION, BootOfMoto, needs_mirror, running_moto
+from tests.aws import REGION, SECRET, BootOfMoto, needs_mirror, running_moto
 from tests.fleet import running_fleet, supervising
 from tests.local_instance import wait_for
 from tests.serving import make_context
@@ -59,6 +62,51 @@ async def start(fleet, boot, server=""):
     return key
 
 
+def check_no_secret_was_written_down(folder, fleet, aws, key, cloud_id):
+    """Look for the account's secret and the server's own in all that a start leaves behind."""
+    canaries = [SECRET, "of the server"]
+    # The record, plans, journals, logs and what Terraform was given.
+    assert find_canaries(folder, canaries) == []
+    assert find_in_command_lines(canaries) == []
+    with fleet.database.read() as conn:
+        state = find_state(conn, fleet.settings.secret_key(), f"instance/{key}")
+    assert state
+    assert not any(each in state for each in canaries)
+    attribute = aws.ec2.describe_instance_attribute(InstanceId=cloud_id, Attribute="userData")
+    told = base64.b64decode(attribute["UserData"]["Value"]).decode()
+    assert not any(each in told for each in canaries)
+    # What was told and does open something is dead: it was used.
+    assert fleet.get(key).nonce_sha256 is None
+    assert "nonce" in told
+
+
+def find_canaries(folder, canaries):
+    """Return where below *folder* one of *canaries* stands, in clear or as base64."""
+    needles = [each.encode() for each in canaries]
+    needles += [base64.b64encode(each) for each in needles]
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size < 64 << 20:
+            content = path.read_bytes()
+            found += [f"{path}: {each!r}" for each in needles if each in content]
+    return found
+
+
+def find_in_command_lines(canaries):
+    return [
+        path
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if any(each.encode() in _read_quietly(path) for each in canaries)
+    ]
+
+
+def _read_quietly(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
 def attached(aws):
     [instance] = aws.list_instances()
     mapped = instance["BlockDeviceMappings"]
@@ -66,7 +114,7 @@ def attached(aws):
     return instance, home
 
 
-async def test_one_home_through_start_resize_stop_and_the_next_start(cloud, aws):
+async def test_one_home_through_start_resize_stop_and_the_next_start(cloud, aws, tmp_path):
     fleet, boot = cloud
     async with supervising(fleet):
         key = await start(fleet, boot)
@@ -74,6 +122,7 @@ async def test_one_home_through_start_resize_stop_and_the_next_start(cloud, aws)
         assert before["InstanceType"] == "g4dn.xlarge"
         assert before.get("PublicIpAddress") is None
         assert before["MetadataOptions"]["HttpTokens"] == "required"
+        check_no_secret_was_written_down(tmp_path, fleet, aws, key, before["InstanceId"])
         wish = {"instance_type": "g5.xlarge", "cpu": "M", "gpu": "none", "disk": "S"}
         with fleet.database.write() as conn:
             conn.execute(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nightingale_hub.durable import find_json, save_json
+from nightingale_hub.durable import find_json, save_json, save_text
 from nightingale_hub.errors import NotAllowed, NotFound, Unavailable
+from nightingale_hub.instance.evidence import prove
 from nightingale_hub.instance.hub import get_message, post
 
 RETRY_FOR_S = 120.0
@@ -26,6 +27,8 @@ class Boot:
     hub_url: str
     instance_id: str
     nonce: str = field(repr=False)
+    cloud: str = "local"
+    directory: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ def load_boot(directory: Path) -> Boot:
     data = find_json(directory / "boot.json")
     if data is None or not data.get("nonce"):
         raise NotFound(f"{directory} has no boot.json with a nonce; start another instance")
-    return Boot(data["hub_url"], data["instance_id"], data["nonce"])
+    cloud = str(data.get("cloud", "local"))
+    return Boot(data["hub_url"], data["instance_id"], data["nonce"], cloud, directory)
 
 
 def bootstrap(boot: Boot, boot_id: str, port: int, say: Callable[[str], object]) -> Launch:
@@ -65,7 +69,7 @@ def bootstrap(boot: Boot, boot_id: str, port: int, say: Callable[[str], object])
     know the instance, `Unavailable` when it never answered.
     """
     url = f"{boot.hub_url}services/supervisor/api/bootstrap"
-    asked = {
+    asked: dict[str, Any] = {
         "instance_id": boot.instance_id,
         "nonce": boot.nonce,
         "boot_id": boot_id,
@@ -76,11 +80,14 @@ def bootstrap(boot: Boot, boot_id: str, port: int, say: Callable[[str], object])
     pause_s = 0.1
     while True:
         try:
+            if boot.cloud != "local":
+                asked |= prove(boot.directory, boot.cloud, boot.instance_id, boot.hub_url)
             status, answer = post(url, asked)
         except Unavailable as error:
             why = str(error)
         else:
             if status == 200:
+                _keep_certificate(boot.directory, answer)
                 return _parse_launch(answer)
             why = f"the hub answered {status} {get_message(answer)}".strip()
             # A refusal says its code. A bare 404 is a proxy whose hub is just being restarted.
@@ -91,6 +98,13 @@ def bootstrap(boot: Boot, boot_id: str, port: int, say: Callable[[str], object])
         say(f"bootstrap waits: {why}")
         time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - spreads retries only
         pause_s = min(pause_s * 2, 2.0)
+
+
+def _keep_certificate(directory: Path, answer: dict[str, Any]) -> None:
+    """Keep what the hub issued for the instance's key; nobody else may change it."""
+    for name in ("certificate", "authority"):
+        if name in answer:
+            save_text(directory / f"instance.{name}.pem", str(answer[name]))
 
 
 def forget_nonce(directory: Path, boot: Boot) -> None:

@@ -18,7 +18,9 @@ from nightingale_hub.datasets import list_granted
 from nightingale_hub.decoys import list_extras
 from nightingale_hub.errors import BadInput, NotAllowed, NotFound
 from nightingale_hub.instances import State, add_progress, find
+from nightingale_hub.offers import LOCAL
 from nightingale_hub.secrets_at_rest import decrypt
+from nightingale_hub.services.supervisor.identity.admission import admit
 from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.instances import instance
@@ -30,6 +32,8 @@ FIELDS = {
     "boot_id": re.compile(r"[0-9a-f]{32}"),
 }
 
+PROOF = ("csr", "evidence")
+
 
 @dataclass(frozen=True)
 class Call:
@@ -40,25 +44,31 @@ class Call:
     boot_id: str
     host: str
     port: int
+    proof: dict[str, Any] = field(repr=False, default_factory=dict)  # of a cloud: who it is
 
 
 def parse_call(body: dict[str, Any]) -> Call:
     """Return the call that *body* is; raises `BadInput` for anything else."""
-    if set(body) != {*FIELDS, "host", "port"}:
-        raise BadInput(f"a bootstrap has exactly: {', '.join([*FIELDS, 'host', 'port'])}")
+    proof: dict[str, Any] = {name: body[name] for name in PROOF if name in body}
+    if set(body) - set(proof) != {*FIELDS, "host", "port"}:
+        raise BadInput(
+            f"a bootstrap has {', '.join([*FIELDS, 'host', 'port'])}, in a cloud csr and evidence"
+        )
     for name, pattern in FIELDS.items():
         if not isinstance(body[name], str) or pattern.fullmatch(body[name]) is None:
             raise BadInput(f"{name} is malformed")
     port = body["port"]
     if type(port) is not int or not 1 <= port <= 65535:
         raise BadInput("port must be a whole number from 1 to 65535")
-    return Call(**{**body, "host": _parse_host(body["host"])})
+    said = {name: body[name] for name in (*FIELDS, "port")}
+    return Call(**said, host=_parse_host(body["host"]), proof=proof)
 
 
 def boot(conn: Connection, settings: NightingaleHub, call: Call, at_us: int) -> dict[str, Any]:
     """Burn the nonce of *call*, record where its server will answer, and return the reply.
 
-    Raises `NotFound` for an unknown instance, `NotAllowed` for a nonce that is wrong or used.
+    Raises `NotFound` for an unknown instance, `NotAllowed` for a nonce that is wrong or used and
+    for who is not the instance that its cloud says.
     """
     row = find(conn, call.instance_id)
     if row is None:
@@ -66,6 +76,12 @@ def boot(conn: Connection, settings: NightingaleHub, call: Call, at_us: int) -> 
     is_awaited = row.actual in BOOTS_IN and row.wanted == "running"
     if not is_same_secret(call.nonce, row.nonce_sha256) or not is_awaited:
         raise NotAllowed(f"the nonce of {call.instance_id} is wrong, used or withdrawn")
+    # The hub will ask this address and lead the owner's browser to it, so it may not be chosen.
+    if row.cloud == LOCAL and not ipaddress.ip_address(call.host).is_loopback:
+        raise BadInput("an instance of the local cloud answers on loopback")
+    certified = (
+        {} if row.cloud == LOCAL else admit(conn, settings, row, call.host, call.proof, at_us)
+    )
     credential, api_nonce = secrets.token_hex(32), secrets.token_hex(16)
     burned = conn.execute(
         update(instance)
@@ -84,7 +100,7 @@ def boot(conn: Connection, settings: NightingaleHub, call: Call, at_us: int) -> 
         raise NotAllowed(f"the nonce of {call.instance_id} is wrong, used or withdrawn")
     add_progress(conn, row.id, at_us, "The instance called home and starts its server")
     reply = _describe(conn, settings, row, at_us)
-    return {**reply, "credential": credential, "api_nonce": api_nonce}
+    return {**reply, **certified, "credential": credential, "api_nonce": api_nonce}
 
 
 def _describe(
@@ -129,11 +145,10 @@ def _describe(
 
 
 def _parse_host(host: object) -> str:
-    # The hub will ask this address and lead the owner's browser to it, so it may not be chosen.
     try:
         address = ipaddress.ip_address(str(host))
     except ValueError as error:
         raise BadInput("host must be an IP address") from error
-    if not isinstance(host, str) or not address.is_loopback:
-        raise BadInput("an instance of the local cloud answers on loopback")
+    if not isinstance(host, str):
+        raise BadInput("host must be an IP address")
     return str(address)

@@ -60,7 +60,12 @@ class Site:
         self.settings.ensure_state()
         self.directory.mkdir(mode=0o700, exist_ok=True)
         if nonce is not None:
-            boot = {"hub_url": self.settings.public_url, "instance_id": self.row.id, "nonce": nonce}
+            boot = {
+                "hub_url": self.settings.public_url,
+                "instance_id": self.row.id,
+                "nonce": nonce,
+                "cloud": self.row.cloud,
+            }
             save_json(self.directory / "boot.json", boot)
         if self.row.cloud == "local":  # a cloud's values need what it stands on: `ground.prepare`
             self.workspace.ensure(self.list_variables())

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import httpx
 
 from nightingale_hub.instance.beat import Beats
-from tests.aws import Aws
+from tests.aws import Aws, make_call
 
 LOOK_PAUSE_S = 0.3
 
@@ -35,7 +34,7 @@ class Booted:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = ThreadingHTTPServer(("", 0), Handler)  # at whichever address moto gave
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -74,28 +73,23 @@ class Boots:
                 counts[find_tag(each)] = counts.get(find_tag(each), 0) + 1
             for tag, count in counts.items():
                 self.most[tag] = max(count, self.most.get(tag, 0))
-            there = {each["InstanceId"]: each["State"]["Name"] for each in found}
-            for cloud_id, state in there.items():
-                if state == "running" and cloud_id not in self._booted:
-                    self._boot(cloud_id)
+            there = {each["InstanceId"]: each for each in found}
+            for cloud_id, each in there.items():
+                if each["State"]["Name"] == "running" and cloud_id not in self._booted:
+                    self._boot(each)
             # One that is stopped for a resize comes back as it was.
             for cloud_id in self._booted.keys() - there.keys():
                 self._booted.pop(cloud_id).close()
 
-    def _boot(self, cloud_id: str) -> None:
+    def _boot(self, found: dict[str, Any]) -> None:
         """Call home for it; a hub that is down or a refusal: again at the next look."""
+        cloud_id = found["InstanceId"]
         attribute = self._aws.ec2.describe_instance_attribute(
             InstanceId=cloud_id, Attribute="userData"
         )
         given = json.loads(base64.b64decode(attribute["UserData"]["Value"]))
-        booted, boot_id = Booted(), os.urandom(16).hex()
-        call = {
-            "instance_id": given["instance_id"],
-            "nonce": given["nonce"],
-            "boot_id": boot_id,
-            "host": "127.0.0.1",
-            "port": booted.server.server_port,
-        }
+        booted = Booted()
+        call = make_call(self._aws, found, given, booted.server.server_port)
         url = f"{self._url}services/supervisor/api/bootstrap"
         try:
             answer = httpx.post(url, json=call, timeout=10, trust_env=False)
@@ -107,7 +101,7 @@ class Boots:
             return
         booted.nonce = launch["api_nonce"]
         beat_url = f"{launch['metering_url']}beat"
-        booted.beats = Beats(beat_url, launch["credential"], given["instance_id"], boot_id)
+        booted.beats = Beats(beat_url, launch["credential"], given["instance_id"], call["boot_id"])
         booted.beats.start()
         self._booted[cloud_id] = booted
 
