@@ -86,6 +86,33 @@ def test_bytes_are_counted_by_destination_and_user(egress, sink):
     assert egress.read()["other"] in (0, 928)  # 0 where the machine has no way out
 
 
+def ask_metadata(address: str, uid: int) -> str:
+    """Return what becomes of a packet to *address*: nothing listens there, and none need come."""
+    code = (
+        "import socket, sys\n"
+        "family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
+        "with socket.socket(family, socket.SOCK_DGRAM) as s:\n"
+        "    try: s.sendto(b'x', (sys.argv[1], 80)); print('sent')\n"
+        "    except PermissionError: print('refused')\n"
+        "    except OSError: print('no way there')\n"
+    )
+    command = ["python3", "-S", "-c", code, address]
+    done = subprocess.run(command, user=uid, check=True, timeout=20, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("address", egress_module.METADATA)
+def test_the_clouds_word_on_the_instance_is_for_root_alone(egress, address):
+    before = ask_metadata(address, NOBODY)
+    assert before == ask_metadata(address, 0)
+    if before == "no way there":
+        pytest.skip(f"this machine has no route to {address}")
+    egress.start(server_port=1)
+    assert ask_metadata(address, NOBODY) == "refused"
+    assert ask_metadata(address, 0) == "sent"
+    assert egress.read() is not None
+
+
 def test_root_of_a_user_namespace_is_counted_and_cannot_touch_the_rules(egress, sink):
     egress.start(server_port=1)
     before = egress.read()

@@ -1,8 +1,9 @@
 """What the researcher's processes send, counted by the kernel for root, by class of destination.
 
 The rules stand in a table of nftables that only root of the machine may change; a researcher who
-is root of a namespace of their own sees another table. Nothing here stops what is sent. Rules that
-say nothing fail silently, so they are proved: a byte is sent as the researcher and must be counted.
+is root of a namespace of their own sees another table. Nothing is stopped but what asks the
+cloud's metadata service, whose word on the instance is for root alone. Rules that say nothing fail
+silently, so they are proved: a byte is sent as the researcher and must be counted.
 ref: https://wiki.nftables.org/wiki-nftables/index.php/Counters
 """
 
@@ -18,6 +19,9 @@ from nightingale_hub.instance.account import Account
 from nightingale_hub.subordinate_ids import FILE, load_spans
 
 CLASSES = ("hub", "local", "other")
+# Where clouds say who an instance is; Azure has a second address, AWS one of IPv6.
+METADATA = ("169.254.169.254", "168.63.129.16")
+METADATA_6 = "fd00:ec2::254"
 _ANSWERS_WITHIN_S = 10.0
 _SEARCHED = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 # Nobody listens there and nobody answers: the packet itself is all that is wanted.
@@ -49,6 +53,8 @@ table inet {table} {{
     }}
     chain sent {{
         type filter hook output priority 0; policy accept;
+        meta skuid {{ {uids} }} ip daddr {{ {metadata} }} drop
+        meta skuid {{ {uids} }} ip6 daddr {metadata6} drop
         meta skuid {{ {uids} }} goto theirs
         ip saddr . tcp sport . ip daddr . tcp dport @flows4 goto classes
         ip6 saddr . tcp sport . ip6 daddr . tcp dport @flows6 goto classes
@@ -113,6 +119,8 @@ class Egress:
         ]
         return _RULES.format(
             table=self._table,
+            metadata=", ".join(METADATA),
+            metadata6=METADATA_6,
             uids=", ".join(uids),
             counters="\n    ".join(f"counter {name} {{ }}" for name in CLASSES),
             classes="\n        ".join(classes),
