@@ -200,7 +200,10 @@ class BootOfMoto:
         call = make_call(self.aws, found, given, self.server.server_port)
         url = f"http://127.0.0.1:{self.fleet.port}/services/supervisor/api/bootstrap"
         async with httpx.AsyncClient(trust_env=False) as client:
-            answer = await client.post(url, json=call, timeout=30)
+            async with asyncio.timeout(timeout_s):
+                # It runs before Terraform has said so; an agent asks again too.
+                while (answer := await client.post(url, json=call, timeout=30)).status_code == 503:
+                    await asyncio.sleep(0.5)
         assert answer.status_code == 200, answer.text
         self.nonce = answer.json()["api_nonce"]
 
