@@ -377,7 +377,7 @@ async def test_who_is_not_the_instance_gets_nothing_and_burns_no_nonce(at_aws, s
         ({"host": "10.64.0.10"}, 403, "is not the address"),
         ({"host": "127.0.0.1"}, 403, "is not the address"),
         ({"evidence": "a word"}, 400, "brings its evidence"),
-        ({"evidence": {"document": "x" * 40_000}}, 400, "too long"),
+        ({"evidence": {"document": "x" * 40_000}}, 413, "16 KiB"),
         ({"csr": "x"}, 400, "csr"),
         ({"nonce": "00" * 32}, 403, "wrong, used"),
     ):

@@ -18,7 +18,6 @@ from nightingale_hub.services.supervisor.identity.authority import (
     fingerprint_key,
 )
 from nightingale_hub.services.supervisor.identity.evidence import (
-    MAX_EVIDENCE_BYTES,
     Expected,
     Said,
     check_said,
@@ -43,8 +42,6 @@ def admit(
     evidence, request = proof.get("evidence"), proof.get("csr")
     if not isinstance(evidence, dict) or not isinstance(request, str):
         raise BadInput(f"an instance of {row.cloud} brings its evidence and its csr")
-    if len(json.dumps(evidence)) > MAX_EVIDENCE_BYTES or len(request) > MAX_EVIDENCE_BYTES:
-        raise BadInput("evidence and csr are too long")
     outputs = find_outputs(conn, settings, str(row.id))
     if host != find_address(outputs):
         raise NotAllowed(f"{host} is not the address of {row.id}")

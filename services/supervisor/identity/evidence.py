@@ -11,7 +11,6 @@ from nightingale_hub.errors import NotAllowed
 
 # The clouds' clocks and ours may differ by so much.
 SLACK_US = 60 * US_PER_S
-MAX_EVIDENCE_BYTES = 32 << 10
 
 
 @dataclass(frozen=True)
