@@ -429,6 +429,14 @@ class TestBootstrap:
         refused = await client.post("bootstrap", "", json=self.call(key, nonce))
         assert refused.status_code == 403
 
+    async def test_an_instance_of_this_machine_answers_on_loopback_alone(
+        self, fleet, client, key, nonce
+    ):
+        refused = await client.post("bootstrap", "", json=self.call(key, nonce, host="10.0.0.1"))
+        assert refused.status_code == 400
+        assert "answers on loopback" in refused.text
+        assert fleet.get(key).launch_secret is not None
+
     async def test_an_unknown_instance_is_not_found(self, client, key, nonce):
         call = self.call("i-000000000000", nonce)
         assert (await client.post("bootstrap", "", json=call)).status_code == 404
@@ -453,7 +461,8 @@ class TestBootstrap:
         {"nonce": ""},
         {"nonce": ["0" * 64]},
         {"boot_id": "${file('/etc/shadow')}"},
-        {"host": "10.0.0.1"},
+        {"host": "0.0.0.0"},
+        {"host": "224.0.0.1"},
         {"host": "169.254.169.254"},
         {"host": "localhost"},
         {"host": "127.0.0.1/admin"},

@@ -151,4 +151,6 @@ def _parse_host(host: object) -> str:
         raise BadInput("host must be an IP address") from error
     if not isinstance(host, str):
         raise BadInput("host must be an IP address")
+    if address.is_link_local or address.is_multicast or address.is_unspecified:
+        raise BadInput("host must be an address of the instance's own")
     return str(address)
