@@ -72,6 +72,7 @@ def fill(console: Console) -> None:
     }
     console.parts["billing"].answers["statement"] = {
         "lines": [line, {**line, "seconds": 11, "amount_micro": 125}],
+        "currency": "USD",
         "total_micro": 41_125,
         "running_micro": 1139,
         "pending": 1,

@@ -61,7 +61,8 @@ async def test_only_the_server_that_we_started_counts_as_healthy(database):
                 add_instance(conn, key, port=port, api_nonce="mine", base_url=base)
             add_instance(conn, "i-bob", owner="bob", actual="booting", port=None)
         await service.loops[0].step()
-        await service.routes[0][2]["meter"].watch.settle()
+        [meter, *_] = [each["meter"] for *_, each in service.routes if "meter" in each]
+        await meter.watch.settle()
         answer = (await client.get("live", owner="alice")).json()["instances"]
         everyone = (await client.get("live")).json()["instances"]
     health = {each["instance_id"]: (each["healthy"], each["missed"]) for each in answer}
