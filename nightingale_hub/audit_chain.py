@@ -76,17 +76,13 @@ def compute_root(lines: Iterable[bytes]) -> str:
     ref: https://www.rfc-editor.org/rfc/rfc6962#section-2.1
     """
     sha256 = hashlib.sha256
-    # Perfect subtrees from the left, each smaller than the one before it.
-    whole: list[tuple[int, bytes]] = []
-    for line in lines:
-        size, node = 1, sha256(b"\0" + line).digest()
-        while whole and whole[-1][0] == size:
-            size, node = size * 2, sha256(b"\1" + whole.pop()[1] + node).digest()
-        whole.append((size, node))
-    _, root = whole.pop()
-    while whole:
-        root = sha256(b"\1" + whole.pop()[1] + root).digest()
-    return root.hex()
+    nodes = [sha256(b"\0" + line).digest() for line in lines]
+    while len(nodes) > 1:
+        # The last one of an odd number goes up as it is: the same tree, built from below.
+        rest = nodes[-1:] if len(nodes) % 2 else []
+        pairs = zip(nodes[::2], nodes[1::2], strict=False)
+        nodes = [sha256(b"\1" + left + right).digest() for left, right in pairs] + rest
+    return nodes[0].hex()
 
 
 def extend(prev_chain: str, root: str, first_seq: int, last_seq: int) -> str:

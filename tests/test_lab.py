@@ -1,5 +1,7 @@
 """JupyterLab's status bar and panel in a real browser, and what the extension lets through."""
 
+import asyncio
+import json
 import os
 import re
 import subprocess
@@ -9,11 +11,15 @@ from pathlib import Path
 import httpx
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
+from sqlalchemy import func, select
+from tornado.httpclient import HTTPRequest
+from tornado.websocket import websocket_connect
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.money import format_rate
 from nightingale_hub.notices import Kind, add_notice
-from tests.client import SMALL
+from nightingale_hub.tables.decoys import download
+from tests.client import SMALL, Client, wait_for
 from tests.hub import Hub, running_hub
 from tests.test_console_browser import CHROMIUM, FLAGS
 
@@ -109,6 +115,45 @@ def test_nobody_without_a_session_or_from_another_site_is_answered(running):
     forged = ada.http.post(f"{url}stop", json={}, headers={"Origin": "https://evil.example"})
     assert forged.status_code == 403
     assert running.find_instance("ada").wanted == "running"
+
+
+def test_what_ada_downloads_is_told_to_the_hub_by_file_and_by_kernel(running):
+    ada = running.client("ada")
+    ada.http.headers["Authorization"] = f"Bearer {ada.token}"
+    text = "x" * 300_000
+    made = {"type": "file", "format": "text", "content": text}
+    assert ada.http.put("user/ada/api/contents/out.txt", json=made).status_code == 201
+    assert len(ada.http.get("user/ada/files/out.txt").content) == len(text)
+    asyncio.run(print_in_a_kernel(running, ada, 200_000))
+    wait_for(lambda: sum_told(running, "file", "out.txt") >= 300_000, "the file to be told")
+    told = wait_for(lambda: sum_told(running, "output", "kernels/%"), "the output to be told")
+    assert told >= 200_000
+
+
+def sum_told(running: Hub, kind: str, name: str) -> int:
+    with running.database.read() as conn:
+        query = select(func.sum(download.c.size)).where(
+            download.c.kind == kind, download.c.name.like(name), download.c.owner == "ada"
+        )
+        return int(conn.execute(query).scalar_one() or 0)
+
+
+async def print_in_a_kernel(running: Hub, ada: Client, size: int) -> None:
+    kernel = ada.http.post("user/ada/api/kernels", json={}).json()["id"]
+    url = f"{running.url}user/ada/api/kernels/{kernel}/channels".replace("http", "ws", 1)
+    headers = {"Authorization": f"Bearer {ada.token}"}
+    peer = await websocket_connect(HTTPRequest(url, headers=headers))
+    message = {
+        "header": {"msg_id": "1", "msg_type": "execute_request", "session": "s", "version": "5.3"},
+        "parent_header": {}, "metadata": {}, "channel": "shell",
+        "content": {"code": f"print('y' * {size})", "silent": False},
+    }  # fmt: skip
+    await peer.write_message(json.dumps(message))
+    async with asyncio.timeout(60):
+        while "y" * size not in str(await peer.read_message()):
+            pass
+    peer.close()
+    assert ada.http.delete(f"user/ada/api/kernels/{kernel}").status_code == 204
 
 
 @needs_browser

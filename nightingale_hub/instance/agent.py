@@ -20,6 +20,7 @@ from nightingale_hub.instance import account, room, server
 from nightingale_hub.instance.beat import Beats
 from nightingale_hub.instance.bootstrap import Boot, Launch, bootstrap, forget_nonce, load_boot
 from nightingale_hub.instance.data import Data
+from nightingale_hub.instance.downloads import Downloads
 from nightingale_hub.instance.kept import Kept, reap_orphans
 from nightingale_hub.instance.lost import count_oom_kills, explain_end
 from nightingale_hub.instance.programs import count_programs
@@ -72,11 +73,14 @@ class Agent:
         beats.start()
         self.usage = Usage(launch, port.number, self.directory, self._count_programs)
         self.usage.start()
+        downloads = Downloads(launch, port.number)
+        downloads.start()
         while not self.signals.is_stopping and not self._is_dark(beats):
             self._look_after_all(boot, launch, beats)
             self.signals.wait(TICK_S)
         beats.end()
         self.usage.end()
+        downloads.end()
         self._end_all()
 
     def _start_all(self, boot: Boot, launch: Launch, port: server.Port, beats: Beats) -> None:

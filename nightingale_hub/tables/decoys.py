@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -42,17 +43,21 @@ decoy = Table(
     Column("planted_us", BigInteger, nullable=False),
     UniqueConstraint("owner", "dataset", "path"),
 )
-# Audit: what left for somebody's browser, as their server's extension and the proxy count it.
+# Audit: what left for somebody's browser, as their own Jupyter tells it.
 download = Table(
     "download",
     metadata,
     Column("id", Key, primary_key=True, autoincrement=True),
     Column("instance_id", Text, ForeignKey("instance.id"), nullable=False),
     Column("owner", Text, nullable=False),
-    Column("kind", Text, nullable=False),  # file | output | proxied
+    Column("run", Text, nullable=False),  # of the server; told twice, counted once
+    Column("number", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),  # a path, a kernel, a port; empty when there were many
+    Column("requests", BigInteger, nullable=False),
     Column("size", BigInteger, nullable=False),  # bytes
     Column("at_us", BigInteger, nullable=False),
-    Column("boot_seq", Text, nullable=False),  # what the counter calls it: told twice, counted once
-    UniqueConstraint("instance_id", "boot_seq"),
+    UniqueConstraint("instance_id", "run", "number"),
+    CheckConstraint("kind IN ('file', 'output', 'proxied', 'page')", name="kind"),
     Index(None, "owner", "at_us"),
 )

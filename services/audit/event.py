@@ -76,9 +76,32 @@ def check_lines(lines: bytes, owner: str, first_seq: int, last_seq: int) -> list
         raise BadInput(
             f"the batch has {len(found)} lines, but its headers say seq {first_seq} to {last_seq}"
         )
-    may_hold_nul = rb"\u0000" in lines
+    if not _are_sound(lines, len(found), owner, first_seq, last_seq):
+        _refuse(found, owner, first_seq, may_hold_nul=rb"\u0000" in lines)
+    return found
+
+
+def _are_sound(lines: bytes, count: int, owner: str, first_seq: int, last_seq: int) -> bool:
+    """Tell whether all of *lines* are right, at a third of what it takes to name the wrong one."""
+    # An event holds no object, and a string no newline: with a brace at the end of each line and
+    # as many events as lines, each line is one event.
+    if lines.count(b"}\n") != count or rb"\u0000" in lines:
+        return False
+    try:
+        events = _decoder.decode_lines(lines)
+    except ValueError:
+        return False
+    return (
+        [event.seq for event in events] == list(range(first_seq, last_seq + 1))
+        and {event.user for event in events} == {owner}
+        and max(event.ino for event in events) < 2**64
+    )
+
+
+def _refuse(lines: list[bytes], owner: str, first_seq: int, may_hold_nul: bool) -> None:
+    """Raise `BadInput` with the number of the first of *lines* that is wrong, if one is."""
     decode = _decoder.decode
-    for number, line in enumerate(found, 1):
+    for number, line in enumerate(lines, 1):
         try:
             event = decode(line)
         except ValueError as error:  # msgspec's errors, and text that is not UTF-8
@@ -91,4 +114,3 @@ def check_lines(lines: bytes, owner: str, first_seq: int, last_seq: int) -> list
             raise BadInput(f"line {number}: ino is no inode number")
         if may_hold_nul and "\0" in event.ds + event.path + event.exe + event.cg:
             raise BadInput(f"line {number}: a name holds NUL, which no file name can")
-    return found

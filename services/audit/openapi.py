@@ -128,6 +128,22 @@ def _describe_questions() -> Object:
                 "next",
             )
         },
+        "/api/downloads": {
+            "get": _question(
+                "What left for a browser: told by Jupyter, and counted by the kernel",
+                {name: FILTERS[name] for name in ("owner", "instance", "since_us", "until_us")}
+                | LIMIT,
+                "told",
+                "counted_bytes",
+                "downloads",
+            ),
+            "post": {
+                "summary": "Tell what the server says that it served, each entry once",
+                "security": INSTANCE,
+                "requestBody": _body({"run": TEXT, "downloads": {"type": "array"}}),
+                "responses": _answers({}, {"413": "too_large: over 1 MiB"}),
+            },
+        },
         "/api/manifests/{instance_id}": {
             "parameters": [_parameter("instance_id", TEXT, "path")],
             "get": _question(

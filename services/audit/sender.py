@@ -27,16 +27,22 @@ class Sender:
 def get_sender(conn: Connection, credential: str, stream_id: str, at_us: int) -> Sender:
     """Return who sends with *credential* to *stream_id*; raises `NotAllowed` unless they may."""
     instance_id, _ = stream.parse_stream_id(stream_id)
+    instance = get_instance(conn, credential, at_us)
+    if instance.id != instance_id:
+        raise NotAllowed("this credential is of another instance than this stream")
+    return Sender(instance, stream.find(conn, stream_id))
+
+
+def get_instance(conn: Connection, credential: str, at_us: int) -> Row[Any]:
+    """Return the instance that may send with *credential*; raises `NotAllowed` for none."""
     instance = find_by_credential(conn, credential)
     if instance is None:
         raise NotAllowed("no instance has this credential")
-    if instance.id != instance_id:
-        raise NotAllowed("this credential is of another instance than this stream")
     if instance.gone_us is not None and at_us > instance.gone_us + DRAIN_FOR_US:
         raise NotAllowed("this credential has expired: the instance is gone for over 7 days")
-    if is_revoked(conn, instance_id):
+    if is_revoked(conn, instance.id):
         raise NotAllowed("this credential was revoked; ask an administrator")
-    return Sender(instance, stream.find(conn, stream_id))
+    return instance
 
 
 def is_revoked(conn: Connection, instance_id: str) -> bool:

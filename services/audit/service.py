@@ -16,6 +16,7 @@ from nightingale_hub.services.audit.api import (
     SummaryHandler,
 )
 from nightingale_hub.services.audit.catalogue import HubCatalogue
+from nightingale_hub.services.audit.downloads import DownloadsHandler
 from nightingale_hub.services.audit.ends import end_streams
 from nightingale_hub.services.audit.export.exporter import Exporter
 from nightingale_hub.services.audit.export.targets import make_target
@@ -105,5 +106,6 @@ def list_routes(writer: Writer, signer: LogSigner) -> list[tuple[str, type, dict
         (r"api/bypasses", BypassHandler, {}),
         (r"api/report", ReportHandler, {}),
         (r"api/files", FilesHandler, {}),
+        (r"api/downloads", DownloadsHandler, {}),
         (r"api/manifests/([^/]+)", ManifestHandler, {"signer": signer}),
     ]

@@ -97,7 +97,7 @@ class Watch:
         assert self._detector is not None
         found: list[Finding] = []
         for row in outs:
-            self._detector.note_out(row.owner, row.at_us, row.size)
+            self._detector.note_out(row.owner, row.at_us, row.size, row.kind)
         for batch in batches:
             found += self._detector.feed(batch.events, batch.stream_id, batch.received_us)
         # Behind the log the clock is that of the log: what waits must not end early.

@@ -41,10 +41,6 @@ class Caller:
         server = f"{scope}!server={owner}/{server_name}"
         return not self.scopes.isdisjoint({scope, f"{scope}!user={owner}", server})
 
-    def may_read(self, instance: Row[Any]) -> bool:
-        """Tell whether the token may know that *instance* exists."""
-        return self.holds(READ, instance.owner, instance.server_name)
-
     def may_stop(self, instance: Row[Any]) -> bool:
         """Tell whether the token may stop *instance*."""
         return self.holds(STOP, instance.owner, instance.server_name)

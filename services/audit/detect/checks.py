@@ -173,6 +173,33 @@ def check_out(owner: str, out: Minutes, at: int, rules: Rules) -> Iterator[Findi
         )
 
 
+def check_told(
+    owner: str, counted: Minutes, told: Minutes, at: int, rules: Rules
+) -> Iterator[Finding]:
+    """Yield A1 when much more went to the hub than *owner*'s Jupyter tells of.
+
+    Both are told by way of the hub, so that what is missing for a while has time to come.
+    """
+    end = at - rules.told_minutes
+    first = end - MIN_PER_HOUR + 1
+    sent, said = total(counted, first, end), total(told, first, end)
+    if sent - said > rules.untold_bytes and sent > 2 * said:
+        yield Finding(
+            "A1",
+            rules.version,
+            "medium",
+            owner,
+            "",
+            first * US_PER_MINUTE,
+            (end + 1) * US_PER_MINUTE - 1,
+            f"{format_size(sent)} went from your instance to the hub within an hour, of which your "
+            f"Jupyter server tells {format_size(said)}: its count was stopped, or something else "
+            "answers in its place.",
+            facts={"counted_bytes": sent, "told_bytes": said},
+            place="untold",
+        )
+
+
 def tell_suspicion(scene: Scene, suspicion: Suspicion, at: int, out: Minutes) -> Finding:
     """Return the finding that *suspicion* has become at minute *at*."""
     reader, since = scene.reader, suspicion.since

@@ -28,8 +28,10 @@ class State(msgspec.Struct):
     version: int = CURRENT
     readers: dict[str, dict[str, Reader]] = {}  # by dataset, then owner
     suspicions: dict[str, dict[str, list[Suspicion]]] = {}
-    out_bytes: dict[str, Minutes] = {}  # by owner: what Jupyter counted
+    out_bytes: dict[str, Minutes] = {}  # by owner: what Jupyter tells, but for its own pages
+    told_bytes: dict[str, Minutes] = {}  # by owner: all that Jupyter tells
     sent_bytes: dict[str, Minutes] = {}  # by owner: what the kernel counted
+    hub_bytes: dict[str, Minutes] = {}  # by owner: of that, what went to the hub
     sent: dict[str, int] = {}  # by stream and class: how far the kernel's count has come
     probed: dict[str, int] = {}  # by owner and dataset: when the agent's own open came, µs
     raised: dict[str, int] = {}  # finding's subject: the minute until which it is quiet
@@ -102,9 +104,12 @@ class Detector:
                 reader.read(minute, self._get_id(path), event.off, event.len, size, tool)
         return found
 
-    def note_out(self, owner: str, at_us: int, size: int) -> None:
-        """Count *size* bytes that left for *owner*'s browser."""
-        self._note(self.state.out_bytes, owner, at_us // US_PER_MINUTE, size)
+    def note_out(self, owner: str, at_us: int, size: int, kind: str = "file") -> None:
+        """Count *size* bytes that Jupyter says left for *owner*'s browser."""
+        minute = at_us // US_PER_MINUTE
+        add(self.state.told_bytes.setdefault(owner, {}), minute, size)
+        if kind != "page":
+            self._note(self.state.out_bytes, owner, minute, size)
 
     def _note_sent(self, event: Event, stream_id: str) -> None:
         """Count what the kernel saw leave the instance; a part may be told twice."""
@@ -116,6 +121,8 @@ class Detector:
             self.state.sent[name] = reached
             minute = event.ts // US_PER_MINUTE
             self._note(self.state.sent_bytes, event.user, minute, reached - known)
+            if event.path == "hub":
+                add(self.state.hub_bytes.setdefault(event.user, {}), minute, reached - known)
 
     def _note(self, counted: dict[str, Minutes], owner: str, minute: int, size: int) -> None:
         add(counted.setdefault(owner, {}), minute, size)
@@ -205,11 +212,16 @@ class Detector:
                         yield from self._once(checks.tell_suspicion(scene, suspicion, at, out))
 
     def _look_out(self, at: int) -> Iterator[Finding]:
-        for counted in (self.state.out_bytes, self.state.sent_bytes):
-            for minutes in counted.values():
+        state = self.state
+        for each in (state.out_bytes, state.sent_bytes, state.told_bytes, state.hub_bytes):
+            for minutes in each.values():
                 forget(minutes, at - MIN_PER_WEEK)
-        for owner in self.state.out_bytes.keys() | self.state.sent_bytes.keys():
+        for owner in state.out_bytes.keys() | state.sent_bytes.keys():
             for found in checks.check_out(owner, self._get_out(owner), at, self.rules):
+                yield from self._once(found)
+        for owner, counted in state.hub_bytes.items():
+            told = state.told_bytes.get(owner, {})
+            for found in checks.check_told(owner, counted, told, at, self.rules):
                 yield from self._once(found)
 
     def _once(self, found: Finding) -> Iterator[Finding]:

@@ -60,6 +60,8 @@ class Rules:
     # A1
     late_minutes: int = 15
     ahead_minutes: int = 5
+    untold_bytes: int = 500 * MIB  # in an hour; what an upload of 10 GiB is answered with is less
+    told_minutes: int = 15
 
 
 RULES = {1: Rules(version=1)}
@@ -71,16 +73,3 @@ TOOLS = frozenset(
     "7z 7za 7zr aria2c aws azcopy bsdtar bzip2 cp cpio curl dd gcloud gsutil gzip install lftp mc "
     "ncftpput pigz rclone restic rsync s3cmd s5cmd scp sftp tar wget xz zip zstd".split()
 )
-
-NAMES = {
-    "R1": "bulk read",
-    "R2": "fan-out",
-    "R3": "sweep",
-    "R4": "slow drip",
-    "R5": "copy tool",
-    "R6": "copy-out",
-    "R7": "off pattern",
-    "R8": "large download",
-    "H1": "honeyfile",
-    "A1": "audit health",
-}

@@ -19,7 +19,6 @@ from nightingale_hub.services.audit.export.record import Record
 
 TIMEOUT_S = 30.0
 AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-TOO_LARGE = 413
 
 
 @dataclass(frozen=True)
