@@ -2,10 +2,13 @@
 
 import os
 
-from traitlets import Bool, Float, Integer, default
+from traitlets import Bool, Float, Integer, Unicode, default
 from traitlets.config import Configurable
 
 from nightingale_hub.instance.egress import find_nft
+
+# What the rules for medical data ask for (45 CFR 164.316(b)(2)(i)); no setting goes below it.
+KEEP_LEAST_YEARS = 6
 
 
 class AuditSettings(Configurable):
@@ -39,6 +42,27 @@ class AuditSettings(Configurable):
         min=1,
         help="How long until the instance is stopped, its records kept. Larger: it outlives "
         "longer outages; smaller: less is spent on an instance without data. Default: 3600 s.",
+    ).tag(config=True)
+
+    audit_hot_months = Integer(
+        3,
+        min=1,
+        help="How many whole months of reads, beside the current one, are searched in the "
+        "database; older ones are in Parquet files. Larger: older reads are found faster; smaller: "
+        "the database stays smaller. Default: 3.",
+    ).tag(config=True)
+
+    audit_cold = Unicode(
+        "",
+        help="Where the Parquet files of older months are: a folder, or a URL that fsspec knows "
+        "(s3://bucket/prefix). Default: a folder of the state directory.",
+    ).tag(config=True)
+
+    audit_keep_years = Integer(
+        6,
+        min=KEEP_LEAST_YEARS,
+        help="How many years each record of a read is kept, at least. Larger: more storage; it "
+        "cannot be smaller than 6. Default: 6.",
     ).tag(config=True)
 
     count_egress = Bool(

@@ -22,7 +22,7 @@ def list_paths() -> list[tuple[str, str, Any]]:
 
 def test_each_route_is_described_and_nothing_else():
     nothing: Any = None
-    routes = list_routes(nothing, nothing)
+    routes = list_routes(nothing, nothing, nothing)
     described = set()
     for path, method, _ in list_paths():
         example = path.replace("{finding}", "7").lstrip("/")

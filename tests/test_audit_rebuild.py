@@ -15,7 +15,8 @@ from nightingale_hub.services.audit.names import TABLES
 from nightingale_hub.services.audit.numbers import Numbers
 from nightingale_hub.services.audit.reader import list_batches
 from nightingale_hub.services.audit.rebuild import rebuild, replay
-from nightingale_hub.services.audit.search import Filters, list_events
+from nightingale_hub.services.audit.search import Filters
+from nightingale_hub.services.audit.search import list_rows as search
 from nightingale_hub.services.audit.segments import Place, Segments, list_files
 from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
 from tests.audit import (
@@ -43,7 +44,7 @@ def list_rows(database):
             )
         ] + [
             sorted(
-                list_events(conn, Filters(), 1000, None)[0],
+                ({**row, "source": 0} for row in search(conn, Filters(), 1000, None)),
                 key=lambda each: (each["stream_id"], each["seq"]),
             )
         ]

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from typing import Any
 
 import msgspec
 import pytest
@@ -33,11 +34,11 @@ async def audit(database, tmp_path):
         yield client
 
 
-def entry(number, kind="file", name="out.tar", size=MIB, **more):
-    at_us = now_us()
-    return {
-        "number": number, "kind": kind, "name": name, "requests": 1, "size": size, "at_us": at_us,
-    } | more  # fmt: skip
+def entry(
+    number: int, kind: str = "file", name: str = "out.tar", size: int = MIB, **more: Any
+) -> dict[str, Any]:
+    said = {"number": number, "kind": kind, "name": name, "requests": 1, "size": size}
+    return {**said, "at_us": now_us(), **more}
 
 
 async def tell(audit, sender, *entries, run=RUN, credential=None):
@@ -111,7 +112,7 @@ async def test_bodies_and_websocket_messages_are_counted_to_the_byte(monkeypatch
         assert len(answer.body) == 4 * MIB
     peer = await websocket_connect(f"ws://{place}/api/kernels/k/channels")
     await peer.write_message("300000")
-    assert len(await peer.read_message()) == 300_000
+    assert len(await peer.read_message() or "") == 300_000
     peer.close()
     server.stop()
     counted = {(each["kind"], each["name"]): each for each in tally.take(0)}
@@ -133,7 +134,7 @@ async def test_what_is_told_is_taken_once_and_answered_beside_what_the_kernel_co
         )
         assert reply.status_code == 200, reply.text
     await tell(audit, sender, entry(1), run="f" * 16)  # the server was started again
-    of_kernel = {"act": "egress", "ds": "", "uid": 1000, "len": 3 * MIB}
+    of_kernel: dict[str, Any] = {"act": "egress", "ds": "", "uid": 1000, "len": 3 * MIB}
     lines = [
         make_line(1, **of_kernel, path="hub", off=0),
         make_line(2, **of_kernel, path="hub", off=0),  # a kill had this part recorded twice
@@ -243,13 +244,18 @@ class LaunchOfAda:
 
 
 def test_the_agent_tells_each_entry_until_the_hub_has_it_and_passes_no_forgery_on(monkeypatch):
-    answers = {"run": RUN, "served": [entry(1), {"number": "2"}, [], {**entry(3), "size": "9"}]}
-    posted, status = [], [503]
-    agent = downloads.Downloads(LaunchOfAda(), 1)
+    served_now: Any = [entry(1), {"number": "2"}, [], {**entry(3), "size": "9"}]
+    answers: dict[str, Any] = {"run": RUN, "served": served_now}
+    posted: list[tuple[str, Any]] = []
+    status = [503]
+    agent = downloads.Downloads(LaunchOfAda(), 1)  # type: ignore[arg-type]  # what it needs of one
+
+    def post(url, body, *_):
+        posted.append((url, body))
+        return status[0], {}
+
     monkeypatch.setattr(agent, "_ask", lambda: answers)
-    monkeypatch.setattr(
-        downloads, "post", lambda url, body, *_: (posted.append((url, body)), (status[0], {}))[1]
-    )
+    monkeypatch.setattr(downloads, "post", post)
     with pytest.raises(Unavailable, match="503"):
         agent.look()
     status[0] = 200

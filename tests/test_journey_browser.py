@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from nightingale_hub.demo.datasets import ensure_datasets, register_datasets, release_datasets
 from nightingale_hub.money import format_usd
-from nightingale_hub.services.audit.search import Filters, list_events
+from nightingale_hub.services.audit.search import Filters, list_rows
 from nightingale_hub.tables.billing import entry, line_item
 from tests.client import wait_for
 from tests.hub import Hub, running_hub
@@ -160,7 +160,7 @@ def see_reads(page: Page, hub: Hub, result: dict[str, object]) -> None:
     assert isinstance(sizes, dict)
     with hub.database.read() as conn:
         logged: dict[str, int] = {}
-        events, _ = list_events(conn, Filters(), 100_000, None)
+        events = list_rows(conn, Filters(), 100_000, None)
     for event in events:
         if event["action"] == "read":
             path = f"{event['dataset']}/{event['path']}"

@@ -19,6 +19,9 @@ from nightingale_hub.proof.bundle import Bundle, Object
 from nightingale_hub.proof.note import Checkpoint, Key
 from nightingale_hub.proof.tree import Range, encode_leaf, hash_leaf
 
+# Six years without their leap days: no record may be dropped earlier.
+KEPT_LEAST_US = 6 * 365 * 86_400 * 1_000_000
+
 
 @dataclass
 class Verdict:
@@ -31,6 +34,7 @@ class Verdict:
     batches: int = 0
     lines: int = 0
     journals: int = 0
+    dropped: int = 0
 
 
 class Checker:
@@ -41,6 +45,8 @@ class Checker:
         self.bundle, self.key, self.verdict = bundle, key, Verdict()
         self.streams: dict[str, Object] = {}
         self.number = 0
+        self.at_us = 0
+        self.unread: dict[int, tuple[str, int]] = {}  # batches without lines, and when they came
         self.journals = {each["id"]: each for each in bundle.list_objects("journals.ndjson")}
         self.unlogged = set(self.journals)
         self.documents = {each["number"]: each for each in bundle.list_objects("documents.ndjson")}
@@ -80,6 +86,7 @@ class Checker:
                 self.problem(f"leaf {tree.size}: its payload is not what was logged")
             tree.append(hash_leaf(encode_leaf(leaf["kind"], leaf["at_us"], leaf["sha256"])))
             self._compare(tree, roots)
+            self.at_us = leaf["at_us"]
             check = getattr(self, f"_check_{leaf['kind']}", None)
             if check is not None and payload is not None:
                 check(f"leaf {leaf['position']}", json.loads(payload))
@@ -91,6 +98,8 @@ class Checker:
 
     def check_rest(self) -> None:
         """Check what has no leaf of its own."""
+        for name, _ in self.unread.values():
+            self.problem(f"{name}: its lines are missing")
         for journal_id in sorted(self.unlogged):
             self.problem(f"journal {journal_id} is in no leaf")
         for number in sorted(self.documents):
@@ -140,7 +149,7 @@ class Checker:
             return
         data = self.bundle.read(f"lines/{said['number']:012d}.ndjson")
         if data is None:
-            self.problem(f"{name}: its lines are missing")
+            self.unread[said["number"]] = (name, self.at_us)
             return
         tree = Range()
         for line in data.removesuffix(b"\n").split(b"\n"):
@@ -148,6 +157,16 @@ class Checker:
         self.verdict.lines += tree.size
         if tree.root().hex() != said["root"]:
             self.problem(f"{name}: its lines are not those that were acknowledged")
+
+    def _check_retention(self, where: str, said: Object) -> None:
+        for first, last in said["batches"]:
+            for number in [each for each in self.unread if first <= each <= last]:
+                name, came_us = self.unread[number]
+                if self.at_us - came_us >= KEPT_LEAST_US:
+                    del self.unread[number]
+                    self.verdict.dropped += 1
+                else:
+                    self.problem(f"{where}: lines of {name} were dropped before six years")
 
     def _check_stream_end(self, where: str, said: Object) -> None:
         stream = self.streams.get(said["stream_id"], {})
@@ -193,6 +212,8 @@ def verify(bundle: Bundle, key: Key, witnessed: Sequence[str]) -> Verdict:
     verdict = checker.verdict
     if not signed:
         verdict.problems.append("the bundle has no checkpoint that the key signed")
+    if verdict.dropped:
+        verdict.notes.append(f"lines of {verdict.dropped} batches were dropped after their time")
     young = verdict.leaves - max((each.size for each in [*signed, *kept]), default=0)
     if young > 0:
         verdict.notes.append(f"{young} leaves are younger than the newest checkpoint")

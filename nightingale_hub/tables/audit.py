@@ -3,6 +3,7 @@
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     ForeignKey,
     Index,
@@ -96,6 +97,22 @@ audit_process = Table(
     Column("pid", BigInteger, nullable=False),  # the thread group
     Column("executable", Text, nullable=False),
     Index(None, "source", "pid"),
+)
+# What left the hot index: a Parquet file each, which counts only once its state is `cold`.
+audit_part = Table(
+    "audit_part",
+    metadata,
+    Column("id", Key, primary_key=True, autoincrement=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("since_us", BigInteger, nullable=False),
+    Column("until_us", BigInteger, nullable=False),  # exclusive
+    Column("rows", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),  # bytes
+    Column("sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("at_us", BigInteger, nullable=False),  # of the move
+    CheckConstraint("state IN ('writing', 'cold', 'dropping')", name="state"),
+    Index(None, "since_us"),
 )
 # On PostgreSQL a month is a partition. References stand unchecked: the indexer made them first.
 audit_event = Table(

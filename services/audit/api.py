@@ -12,13 +12,16 @@ from sqlalchemy import Connection
 from nightingale_hub.auth import ServiceHandler, parse_int
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotFound
-from nightingale_hub.services.audit import questions, search, stream
+from nightingale_hub.services.audit import search, stream
+from nightingale_hub.services.audit.history import History
 from nightingale_hub.services.audit.log import LogSigner
 from nightingale_hub.services.audit.manifest import make_manifest
+from nightingale_hub.services.audit.projects import list_memberships
 from nightingale_hub.services.audit.search import Filters
 
 CALLERS = ("console",)
 TEXTS = ("owner", "dataset", "path", "instance", "executable")
+FILTERS = (*TEXTS, "project")
 NUMBERS = ("pid", "since_us", "until_us")
 
 
@@ -53,84 +56,100 @@ class QueryHandler(ServiceHandler):
             raise BadInput(f"limit must be from 1 to {search.MAX_LIMIT}")
         return limit
 
-    def parse_filters(self, values: dict[str, str]) -> Filters:
-        """Return the filters that *values* of the query are."""
+    async def parse_filters(self, values: dict[str, str]) -> Filters:
+        """Return the filters that *values* of the query are; `project` is its members' spans."""
         given: dict[str, Any] = {name: values.get(name) for name in TEXTS}
         given |= {name: parse_int(self, name, None) for name in NUMBERS}
+        if "project" in values:
+            name = values["project"]
+            given["project"] = await self.context.read(lambda conn: list_memberships(conn, name))
         return Filters(**given)
 
 
-class ReadsHandler(QueryHandler):
+class HistoryHandler(QueryHandler):
+    """A question about reads, hot and cold."""
+
+    def initialize(self, history: History) -> None:
+        """Ask *history*."""
+        self.history = history
+
+
+class ReadsHandler(HistoryHandler):
     """GET reads: events, newest first, a page at a time."""
 
     async def get(self) -> None:
         """Reply `{"reads": [...], "next": cursor or null}`."""
-        values = self.parse_query(*TEXTS, *NUMBERS, "limit", "before")
-        limit, filters = self.parse_limit(), self.parse_filters(values)
+        values = self.parse_query(*FILTERS, *NUMBERS, "limit", "before")
+        limit, filters = self.parse_limit(), await self.parse_filters(values)
         before = search.parse_cursor(values["before"]) if "before" in values else None
         rows, following = await self.context.read(
-            lambda conn: search.list_events(conn, filters, limit, before)
+            lambda conn: self.history.list_events(conn, filters, limit, before)
         )
         self.reply({"reads": rows, "next": following})
 
 
-class ReadersHandler(QueryHandler):
+class ReadersHandler(HistoryHandler):
     """GET readers: who read a file, or files, of a dataset."""
 
     async def get(self) -> None:
         """Reply `{"readers": [{"owner", "opens", "reads", "bytes", "first_us", "last_us"}]}`."""
-        values = self.parse_query(*TEXTS, *NUMBERS)
+        values = self.parse_query(*FILTERS, *NUMBERS)
         if "path" not in values or "dataset" not in values:
             raise BadInput("name the dataset and the path of the file")
-        filters = self.parse_filters(values)
-        found = await self.context.read(lambda conn: questions.list_readers(conn, filters))
+        filters = await self.parse_filters(values)
+        found = await self.context.read(lambda conn: self.history.list_readers(conn, filters))
         self.reply({"readers": found})
 
 
-class FilesHandler(QueryHandler):
+class FilesHandler(HistoryHandler):
     """GET files: which files a person, an instance or a process read, a page at a time."""
 
     async def get(self) -> None:
         """Reply `{"files": [{"dataset", "path", "opens", …}], "next": [dataset, path] or null}`."""
-        values = self.parse_query(*TEXTS, *NUMBERS, "limit", "after_dataset", "after_path")
+        values = self.parse_query(*FILTERS, *NUMBERS, "limit", "after_dataset", "after_path")
         if "owner" not in values and "instance" not in values:
             raise BadInput("name the owner or the instance")
-        limit, filters = self.parse_limit(), self.parse_filters(values)
+        limit, filters = self.parse_limit(), await self.parse_filters(values)
         after = None
         if "after_path" in values:
             after = (values.get("after_dataset", ""), values["after_path"])
         found = await self.context.read(
-            lambda conn: questions.list_files(conn, filters, limit, after)
+            lambda conn: self.history.list_files(conn, filters, limit, after)
         )
         last = found[-1] if len(found) == limit else None
         following = last and [last["dataset"], last["path"]]
         self.reply({"files": found, "next": following})
 
 
-class ManifestHandler(QueryHandler):
+class ManifestHandler(HistoryHandler):
     """GET manifests/<instance id>: what a run read, signed by the log's key."""
 
-    def initialize(self, signer: LogSigner) -> None:
-        """Sign with *signer*."""
+    def initialize(  # type: ignore[override]  # tornado calls it with what the route has
+        self, history: History, signer: LogSigner
+    ) -> None:
+        """Ask *history*, and sign with *signer*."""
+        super().initialize(history)
         self._signer = signer
 
     async def get(self, instance_id: str) -> None:
         """Reply `{"manifest": {...}, "note": text}`; `pid`, `since_us`, `until_us` narrow it."""
         values, at_us = self.parse_query(*NUMBERS), now_us()
-        filters = replace(self.parse_filters(values), instance=instance_id)
+        filters = replace(await self.parse_filters(values), instance=instance_id)
         self.reply(
-            await self.context.read(lambda conn: make_manifest(conn, self._signer, filters, at_us))
+            await self.context.read(
+                lambda conn: make_manifest(conn, self.history, self._signer, filters, at_us)
+            )
         )
 
 
-class SummaryHandler(QueryHandler):
+class SummaryHandler(HistoryHandler):
     """GET summary: what an owner or an instance read in all."""
 
     async def get(self) -> None:
         """Reply `{"files", "opens", "reads", "bytes", "last_us"}`."""
         values = self.parse_query("owner", "instance")
         filters = Filters(owner=values.get("owner"), instance=values.get("instance"))
-        self.reply(await self.context.read(lambda conn: search.summarise(conn, filters)))
+        self.reply(await self.context.read(lambda conn: self.history.summarise(conn, filters)))
 
 
 class StreamHandler(QueryHandler):

@@ -71,7 +71,7 @@ class DownloadsHandler(QueryHandler):
         values = self.parse_query("owner", "instance", "since_us", "until_us", "limit")
         if "owner" not in values and "instance" not in values:
             raise BadInput("name the owner or the instance")
-        limit, filters = self.parse_limit(), self.parse_filters(values)
+        limit, filters = self.parse_limit(), await self.parse_filters(values)
         self.reply(await self.context.read(lambda conn: describe(conn, filters, limit)))
 
 

@@ -12,15 +12,16 @@ from sqlalchemy import Connection, select
 from nightingale_hub.errors import NotFound, Unavailable
 from nightingale_hub.proof.manifest import format_note
 from nightingale_hub.services.audit import stream
+from nightingale_hub.services.audit.history import History
 from nightingale_hub.services.audit.log import LogSigner
-from nightingale_hub.services.audit.questions import list_files, list_streams
-from nightingale_hub.services.audit.search import MAX_LIMIT, Filters
+from nightingale_hub.services.audit.questions import list_streams
+from nightingale_hub.services.audit.search import Filters
 from nightingale_hub.tables.audit import audit_stream
 from nightingale_hub.tables.log import log_checkpoint
 
 
 def make_manifest(
-    conn: Connection, signer: LogSigner, filters: Filters, at_us: int
+    conn: Connection, history: History, signer: LogSigner, filters: Filters, at_us: int
 ) -> dict[str, Any]:
     """Return the manifest of an instance, or of its process or its time, with its signed note.
 
@@ -34,11 +35,6 @@ def make_manifest(
     for row in rows:
         if stream.get_indexed_seq(conn, row) < row.last_seq:
             raise Unavailable("the newest reads are being indexed; ask again in a moment")
-    files: list[dict[str, Any]] = []
-    after: tuple[str, str] | None = None
-    while page := list_files(conn, filters, MAX_LIMIT, after):
-        files += page
-        after = (page[-1]["dataset"], page[-1]["path"])
     newest = conn.execute(
         select(log_checkpoint.c.note).order_by(log_checkpoint.c.at_us.desc()).limit(1)
     ).scalar_one_or_none()
@@ -52,6 +48,6 @@ def make_manifest(
         "made_us": at_us,
         "streams": list_streams(conn, str(instance_id)),
         "checkpoint": newest,
-        "files": files,
+        "files": history.list_all_files(conn, filters),
     }
     return {"manifest": manifest, "note": signer.sign(format_note(signer.key.name, manifest))}

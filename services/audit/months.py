@@ -33,6 +33,18 @@ def ensure_months(conn: Connection, months: Iterable[str]) -> None:
             )
 
 
+def drop_month(conn: Connection, month: str) -> None:
+    """Drop the partition of a month from which the last row has gone, where there is one."""
+    if conn.dialect.name != "postgresql":
+        return
+    name = f"audit_event_{month.replace('-', '_')}"
+    if conn.exec_driver_sql("SELECT to_regclass(%s)", (name,)).scalar_one() is None:
+        return
+    # The name is made of digits alone.
+    if conn.exec_driver_sql(f"SELECT 1 FROM {name} LIMIT 1").first() is None:  # noqa: S608
+        conn.exec_driver_sql(f"DROP TABLE {name}")
+
+
 def format_month(at_us: int) -> str:
     """Return the month of an instant: `2026-11`."""
     return to_datetime(at_us).strftime("%Y-%m")

@@ -20,6 +20,7 @@ FILTERS = {
     "pid": NUMBER,
     "since_us": NUMBER,
     "until_us": {**NUMBER, "description": "exclusive"},
+    "project": {**TEXT, "description": "by its members' reads, while they were; customer/project"},
 }
 LIMIT = {"limit": {"type": "integer", "minimum": 1, "maximum": 1000}}
 SEAL = {

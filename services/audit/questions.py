@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select, tuple_
+from sqlalchemy import Connection, Select, collate, func, select, tuple_
 
-from nightingale_hub.services.audit.search import OPEN, READ, Filters, columns
+from nightingale_hub.services.audit.search import DENIED, OPEN, READ, Filters, columns
 from nightingale_hub.tables.audit import audit_event, audit_file, audit_reader, audit_stream
 
 
@@ -25,18 +25,35 @@ def list_files(
     conn: Connection, filters: Filters, limit: int, after: tuple[str, str] | None
 ) -> list[dict[str, Any]]:
     """Return at most *limit* files that were read as *filters* say, by dataset and path."""
-    key = tuple_(audit_file.c.dataset, audit_file.c.path)
+    # By code point on every database, as the cold parts are: a page begins where one ended.
+    order = "C" if conn.dialect.name == "postgresql" else "BINARY"
+    names = (collate(audit_file.c.dataset, order), collate(audit_file.c.path, order))
+    key = tuple_(*names)
     query: Select[Any] = (
         select(audit_file.c.dataset, audit_file.c.path, *_totals())
         .select_from(audit_event)
         .join(audit_file, audit_file.c.id == columns.file)
         .where(filters.condition())
         .group_by(audit_file.c.dataset, audit_file.c.path)
-        .order_by(audit_file.c.dataset, audit_file.c.path)
+        .order_by(*names)
         .limit(limit)
     )
     if after is not None:
         query = query.where(key > tuple_(*after))
+    return [_to_dict(row._mapping) for row in conn.execute(query)]
+
+
+def list_record(conn: Connection, filters: Filters) -> list[dict[str, Any]]:
+    """Return totals, and how often it was refused, for each person and path of a dataset."""
+    refused = func.count().filter(columns.action == DENIED).label("refused")
+    query = (
+        select(audit_reader.c.owner, audit_file.c.path, refused, *_totals())
+        .select_from(audit_event)
+        .join(audit_reader, audit_reader.c.id == columns.reader)
+        .join(audit_file, audit_file.c.id == columns.file)
+        .where(filters.condition())
+        .group_by(audit_reader.c.owner, audit_file.c.path)
+    )
     return [_to_dict(row._mapping) for row in conn.execute(query)]
 
 

@@ -61,7 +61,7 @@ def list_batches(conn: Connection, number: int, limit: int) -> list[Row[Any]]:
     query = (
         select(audit_batch, audit_stream.c.instance_id, audit_stream.c.owner)
         .join(audit_stream, audit_stream.c.id == audit_batch.c.stream_id)
-        .where(audit_batch.c.number > number)
+        .where(audit_batch.c.number > number, audit_batch.c.file != "")
         .order_by(audit_batch.c.number)
         .limit(limit)
     )

@@ -16,6 +16,7 @@ from sqlalchemy import (
     and_,
     func,
     literal_column,
+    or_,
     select,
     tuple_,
 )
@@ -34,11 +35,20 @@ from nightingale_hub.tables.audit import (
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 HEAD_CHARACTERS = 200
-OPEN, READ = ACTIONS.index("open"), ACTIONS.index("read")
+OPEN, READ, DENIED = map(ACTIONS.index, ("open", "read", "denied"))
 
 columns = audit_event.c
 # Written out, for an expression with bound parameters is not the one that was indexed.
 _indexed_head = literal_column(f"substr(audit_file.path, 1, {HEAD_CHARACTERS})", Text)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """From when to when (exclusive; None: still) what *owner* read was a project's."""
+
+    owner: str
+    from_us: int
+    until_us: int | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,7 @@ class Filters:
     executable: str | None = None
     since_us: int | None = None
     until_us: int | None = None  # exclusive
+    project: tuple[Membership, ...] | None = None  # whose reads, and when they counted
 
     def condition(self) -> ColumnElement[bool]:
         """Return the condition on `audit_event`."""
@@ -68,6 +79,8 @@ class Filters:
             terms.append(columns.source.in_(self._list_sources()))
         if self.pid is not None or self.executable is not None:
             terms.append(columns.process.in_(self._list_processes()))
+        if self.project is not None:
+            terms.append(or_(False, *map(_match_membership, self.project)))
         if self.since_us is not None:
             terms.append(columns.at_us >= self.since_us)
         if self.until_us is not None:
@@ -120,15 +133,15 @@ def parse_cursor(text: str) -> Cursor:
     return Cursor(*map(int, parts))
 
 
-def format_cursor(row: Row[Any]) -> str:
-    """Return the cursor after *row*."""
-    return f"{row.at_us}.{row.source}.{row.seq}"
+def format_cursor(at_us: int, source: int, seq: int) -> str:
+    """Return the cursor after an event."""
+    return f"{at_us}.{source}.{seq}"
 
 
-def list_events(
+def list_rows(
     conn: Connection, filters: Filters, limit: int, before: Cursor | None
-) -> tuple[list[dict[str, Any]], str | None]:
-    """Return at most *limit* events, newest first, and the cursor of the next page or None."""
+) -> list[dict[str, Any]]:
+    """Return at most *limit* events of the hot index, newest first, each with its `source`."""
     key = tuple_(columns.at_us, columns.source, columns.seq)
     query = select(audit_event).where(filters.condition())
     if before is not None:
@@ -136,9 +149,7 @@ def list_events(
         query = query.where(columns.at_us <= before.at_us)
         query = query.where(key < tuple_(before.at_us, before.source, before.seq))
     order = (columns.at_us.desc(), columns.source.desc(), columns.seq.desc())
-    rows = list(conn.execute(query.order_by(*order).limit(limit + 1)))
-    following = format_cursor(rows[limit - 1]) if len(rows) > limit else None
-    return _name(conn, rows[:limit]), following
+    return _name(conn, list(conn.execute(query.order_by(*order).limit(limit))))
 
 
 def summarise(conn: Connection, filters: Filters) -> dict[str, int | None]:
@@ -175,6 +186,12 @@ def match_path(path: str) -> ColumnElement[bool]:
     return func.substr(audit_file.c.path, 1, len(prefix)) == prefix
 
 
+def _match_membership(each: Membership) -> ColumnElement[bool]:
+    reader = select(audit_reader.c.id).where(audit_reader.c.owner == each.owner)
+    term = and_(columns.reader == reader.scalar_subquery(), columns.at_us >= each.from_us)
+    return term if each.until_us is None else and_(term, columns.at_us < each.until_us)
+
+
 def _name(conn: Connection, rows: list[Row[Any]]) -> list[dict[str, Any]]:
     """Return the rows with their names, which are few beside the events."""
     files = _load(conn, select(audit_file), {row.file for row in rows})
@@ -184,6 +201,7 @@ def _name(conn: Connection, rows: list[Row[Any]]) -> list[dict[str, Any]]:
     return [
         {
             "stream_id": sources[row.source].stream_id,
+            "source": row.source,
             "seq": row.seq,
             "at_us": row.at_us,
             "owner": readers[row.reader].owner,

@@ -15,12 +15,15 @@ from nightingale_hub.services.audit.api import (
     StreamHandler,
     SummaryHandler,
 )
+from nightingale_hub.services.audit.archive import Archive
 from nightingale_hub.services.audit.catalogue import HubCatalogue
+from nightingale_hub.services.audit.cold import Mover, Store
 from nightingale_hub.services.audit.downloads import DownloadsHandler
 from nightingale_hub.services.audit.ends import end_streams
 from nightingale_hub.services.audit.export.exporter import Exporter
 from nightingale_hub.services.audit.export.targets import make_target
 from nightingale_hub.services.audit.facts import FACTS
+from nightingale_hub.services.audit.history import History
 from nightingale_hub.services.audit.index import Index
 from nightingale_hub.services.audit.ingest import DECODERS, BatchHandler, OpenHandler
 from nightingale_hub.services.audit.log import Log, LogSigner
@@ -32,6 +35,7 @@ from nightingale_hub.services.audit.respond.api import (
     ReportHandler,
     SignOffHandler,
 )
+from nightingale_hub.services.audit.retention import Keeper
 from nightingale_hub.services.audit.segments import Segments
 from nightingale_hub.services.audit.watch import Watch
 from nightingale_hub.services.audit.writer import Writer
@@ -42,6 +46,8 @@ LOG_PAUSE_S = 1.0
 ENDS_PAUSE_S = 60.0
 WATCH_PAUSE_S = 0.5
 MEASURE_PAUSE_S = 5.0
+COLD_PAUSE_S = 600.0
+KEEP_PAUSE_S = 3600.0
 
 
 def make_segments(context: Context) -> Segments:
@@ -62,6 +68,8 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
     reader = EventReader(context, segments)
     catalogue = HubCatalogue(context)
     watch = Watch(context, reader, catalogue)
+    store = Store(context.settings)
+    mover, keeper = Mover(context, store), Keeper(context, segments.directory)
     exporters = [
         Exporter(context, reader, each.name, make_target(each))
         for each in parse_exports(context.settings.exports)
@@ -75,7 +83,7 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
     return Service(
         routes=[
             (r"metrics", MetricsHandler, {"facts": FACTS}),
-            *list_routes(writer, follower.signer),
+            *list_routes(writer, follower.signer, History(Archive(store))),
         ],
         loops=[
             Loop("writer", 0.0, writer.step),
@@ -85,27 +93,32 @@ def make(context: Context, make_writer: type[Writer] = Writer) -> Service:
             *(Loop(f"export {each.name}", EXPORT_PAUSE_S, each.step) for each in exporters),
             Loop("log", LOG_PAUSE_S, follower.step),
             Loop("ends", ENDS_PAUSE_S, end),
+            Loop("cold", COLD_PAUSE_S, mover.step),
+            Loop("retention", KEEP_PAUSE_S, keeper.step),
         ],
         on_stop=stop,
     )
 
 
-def list_routes(writer: Writer, signer: LogSigner) -> list[tuple[str, type, dict[str, Any]]]:
+def list_routes(
+    writer: Writer, signer: LogSigner, history: History
+) -> list[tuple[str, type, dict[str, Any]]]:
     """Return the routes of the service's API."""
+    asked = {"history": history}
     intake = {"writer": writer, "decoding": asyncio.Semaphore(DECODERS)}
     return [
         (r"api/streams/([^/]+)/open", OpenHandler, {}),
         (r"api/streams/([^/]+)/batches", BatchHandler, intake),
         (r"api/streams/([^/]+)", StreamHandler, {}),
         (r"api/openapi\.json", OpenApiHandler, {}),
-        (r"api/reads", ReadsHandler, {}),
-        (r"api/summary", SummaryHandler, {}),
-        (r"api/readers", ReadersHandler, {}),
+        (r"api/reads", ReadsHandler, asked),
+        (r"api/summary", SummaryHandler, asked),
+        (r"api/readers", ReadersHandler, asked),
         (r"api/review", QueueHandler, {}),
         (r"api/review/([0-9]{1,18})", SignOffHandler, {}),
         (r"api/bypasses", BypassHandler, {}),
-        (r"api/report", ReportHandler, {}),
-        (r"api/files", FilesHandler, {}),
+        (r"api/report", ReportHandler, asked),
+        (r"api/files", FilesHandler, asked),
         (r"api/downloads", DownloadsHandler, {}),
-        (r"api/manifests/([^/]+)", ManifestHandler, {"signer": signer}),
+        (r"api/manifests/([^/]+)", ManifestHandler, {**asked, "signer": signer}),
     ]

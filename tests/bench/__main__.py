@@ -5,7 +5,15 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from tests.bench import audit, billing, detectors, log, supervisors, training
+from tests.bench import (
+    audit,
+    billing,
+    detectors,
+    index,
+    log,
+    supervisors,
+    training,
+)
 from tests.bench.frame import Report, format_report
 
 Bench = Callable[[bool], Report]  # told whether to be quick
@@ -14,6 +22,8 @@ BENCHES: Mapping[str, Bench] = {
     "audit": audit.run,
     "billing": billing.run,
     "detectors": detectors.run,
+    "index-postgresql": index.run_postgresql,
+    "index-sqlite": index.run_sqlite,
     "log": log.run,
     "supervisors": supervisors.run,
     "training": training.run,

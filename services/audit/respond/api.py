@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 from nightingale_hub.auth import ServiceHandler
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotFound
+from nightingale_hub.services.audit.history import History
 from nightingale_hub.services.audit.respond import report, reviews
 from nightingale_hub.services.audit.respond.bypass import grant_bypass
 
@@ -84,6 +85,10 @@ class BypassHandler(ReviewHandler):
 class ReportHandler(ReviewHandler):
     """GET report: the access record of one dataset for one month."""
 
+    def initialize(self, history: History) -> None:
+        """Take the reads from *history*."""
+        self._history = history
+
     async def get(self) -> None:
         """Reply `{"csv": text, "pdf": base64}`."""
         reviewer, is_admin = self.take_asker()
@@ -92,7 +97,7 @@ class ReportHandler(ReviewHandler):
             raise NotFound(f"no dataset {dataset!r} is yours to report on")
 
         def work(conn: Connection) -> tuple[str, bytes]:
-            rows = report.gather(conn, dataset, month)
+            rows = report.gather(conn, self._history, dataset, month)
             text = report.format_csv(rows)
             findings = report.list_findings(conn, dataset, month)
             return text, report.format_pdf(dataset, month, rows, findings, text)

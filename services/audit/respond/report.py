@@ -8,16 +8,17 @@ import csv
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fpdf import FPDF
-from sqlalchemy import Connection, Row, case, func, select
+from sqlalchemy import Connection, Row, select
 
 from nightingale_hub.clock import format_time, month_bounds_us, to_datetime
 from nightingale_hub.errors import BadInput
 from nightingale_hub.findings import parse_evidence
-from nightingale_hub.services.audit.event import ACTIONS
-from nightingale_hub.tables.audit import audit_event, audit_file, audit_reader
+from nightingale_hub.services.audit.history import History
+from nightingale_hub.services.audit.search import Filters
 from nightingale_hub.tables.incidents import review
 from nightingale_hub.tables.log import finding
 from nightingale_hub.text import csv_cell, visible
@@ -27,44 +28,34 @@ HEADER = "user path opens reads bytes refused first last".split()
 WIDTHS = (52, 26, 26, 38, 38)
 
 
-def gather(conn: Connection, dataset: str, month: str) -> list[Row[Any]]:
-    """Return a row for each person and file of *dataset* in *month* (`2026-11`), by name.
+@dataclass(frozen=True)
+class Line:
+    """What one person read of one file in a month; `bytes` counts reads only."""
 
-    Raises `BadInput` for no month, and for more rows than a report holds.
+    owner: str
+    path: str
+    opens: int
+    reads: int
+    bytes: int
+    refused: int
+    first_us: int
+    last_us: int
+
+
+def gather(conn: Connection, history: History, dataset: str, month: str) -> list[Line]:
+    """Return a line for each person and file of *dataset* in *month* (`2026-11`), by name.
+
+    Raises `BadInput` for no month, and for more lines than a report holds.
     """
     try:
         since_us, until_us = month_bounds_us(month)
     except ValueError as error:
         raise BadInput(f"month must be YYYY-MM, not {month[:20]!r}") from error
-    event = audit_event.c
-
-    def count(action: str) -> Any:
-        return func.sum(case((event.action == ACTIONS.index(action), 1), else_=0))
-
-    is_read = event.action == ACTIONS.index("read")
-    query = (
-        select(
-            audit_reader.c.owner,
-            audit_file.c.path,
-            count("open").label("opens"),
-            count("read").label("reads"),
-            func.sum(case((is_read, event.length), else_=0)).label("size"),
-            count("denied").label("refused"),
-            func.min(event.at_us).label("first_us"),
-            func.max(event.at_us).label("last_us"),
-        )
-        .select_from(audit_event)
-        .join(audit_reader, audit_reader.c.id == event.reader)
-        .join(audit_file, audit_file.c.id == event.file)
-        .where(audit_file.c.dataset == dataset, event.at_us >= since_us, event.at_us < until_us)
-        .group_by(audit_reader.c.owner, audit_file.c.path)
-        .limit(MOST_ROWS + 1)
-    )
-    rows: list[Row[Any]] = list(conn.execute(query))
+    filters = Filters(dataset=dataset, since_us=since_us, until_us=until_us)
+    rows = history.list_record(conn, filters)
     if len(rows) > MOST_ROWS:
         raise BadInput(f"more than {MOST_ROWS:,} lines; export the reads of each person instead")
-    # By code point on every database, which may sort by a language.
-    return sorted(rows, key=lambda row: (row.owner, row.path))
+    return [Line(**row) for row in rows]
 
 
 def list_findings(conn: Connection, dataset: str, month: str) -> list[tuple[Row[Any], str, str]]:
@@ -90,13 +81,13 @@ def list_findings(conn: Connection, dataset: str, month: str) -> list[tuple[Row[
     return found
 
 
-def format_csv(rows: Sequence[Row[Any]]) -> str:
+def format_csv(rows: Sequence[Line]) -> str:
     """Return the record as CSV, in which no name begins a formula."""
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(HEADER)
     for row in rows:
-        counts = (int(row.opens), int(row.reads), int(row.size), int(row.refused))
+        counts = (row.opens, row.reads, row.bytes, row.refused)
         times = (format_time(row.first_us), format_time(row.last_us))
         writer.writerow([csv_cell(row.owner), csv_cell(row.path), *counts, *times])
     return file.getvalue()
@@ -105,7 +96,7 @@ def format_csv(rows: Sequence[Row[Any]]) -> str:
 def format_pdf(
     dataset: str,
     month: str,
-    rows: Sequence[Row[Any]],
+    rows: Sequence[Line],
     findings: Sequence[tuple[Row[Any], str, str]],
     csv_text: str,
 ) -> bytes:
@@ -134,14 +125,14 @@ def format_pdf(
     return bytes(paper.output())
 
 
-def _sum_people(rows: Sequence[Row[Any]]) -> list[list[str]]:
+def _sum_people(rows: Sequence[Line]) -> list[list[str]]:
     people: dict[str, list[int]] = {}
     for row in rows:
         sums = people.setdefault(row.owner, [0, 0, 0, 0])
         sums[0] += 1
-        sums[1] += int(row.reads)
-        sums[2] += int(row.size)
-        sums[3] = max(sums[3], int(row.last_us))
+        sums[1] += row.reads
+        sums[2] += row.bytes
+        sums[3] = max(sums[3], row.last_us)
     return [
         [owner, f"{files:,}", f"{reads:,}", f"{size:,}", format_time(last_us)[:16]]
         for owner, (files, reads, size, last_us) in people.items()
