@@ -1,6 +1,7 @@
 """Datasets and who was granted them. Only a granted dataset is ever mounted."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, insert, or_
 
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput, NotFound
+from nightingale_hub.log_leaf import append_leaf, hash_text
 from nightingale_hub.suspensions import find_suspension
 from nightingale_hub.tables.datasets import dataset, dataset_acceptance, dataset_grant
 
@@ -33,6 +35,13 @@ class Dataset:
     fallback: str | None = None
 
 
+def may_report(
+    owners: Mapping[str, Sequence[str]], dataset: str, reviewer: str, is_admin: bool
+) -> bool:
+    """Tell whether *reviewer* may see who read *dataset*: its owner, or an admin without one."""
+    return reviewer in owners[dataset] if dataset in owners else is_admin
+
+
 def ensure_dataset(conn: Connection, described: Dataset) -> None:
     """Write *described*, new or changed. Raises `BadInput` for a name that is no plain word."""
     if not _NAME.fullmatch(described.name):
@@ -48,10 +57,15 @@ def ensure_dataset(conn: Connection, described: Dataset) -> None:
     row = conn.execute(select(dataset).where(dataset.c.name == described.name)).one_or_none()
     if row is None:
         conn.execute(insert(dataset).values(values))
+    elif any(row._mapping[name] != value for name, value in values.items()):
+        if row.terms != described.terms:
+            values["terms_version"] = row.terms_version + 1  # to be accepted anew
+        conn.execute(update(dataset).where(dataset.c.name == described.name).values(values))
+    else:
         return
-    if row.terms != described.terms:
-        values["terms_version"] = row.terms_version + 1  # to be accepted anew
-    conn.execute(update(dataset).where(dataset.c.name == described.name).values(values))
+    said = {name: values[name] for name in ("name", "title", "path", "policy")}
+    said |= {"terms_sha256": hash_text(described.terms)}
+    append_leaf(conn, "dataset", said, now_us())
 
 
 def get_dataset(conn: Connection, name: str) -> Row[Any]:
@@ -80,19 +94,28 @@ def grant(
     if conn.execute(select(dataset.c.name).where(dataset.c.name == name)).first() is None:
         raise NotFound(f"no dataset {name!r} to grant")
     key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
-    known = update(dataset_grant).where(key).values(until_us=until_us)
-    if conn.execute(known).rowcount == 0:
-        conn.execute(
-            insert(dataset_grant).values(
-                dataset=name, grantee=grantee, granted_us=at_us, until_us=until_us
-            )
-        )
+    values: dict[str, Any] = asdict(described)
+    row = conn.execute(select(dataset).where(dataset.c.name == described.name)).one_or_none()
+    if row is None:
+        conn.execute(insert(dataset).values(values))
+    elif any(row._mapping[name] != value for name, value in values.items()):
+        if row.terms != described.terms:
+            values["terms_version"] = row.terms_version + 1  # to be accepted anew
+        conn.execute(update(dataset).where(dataset.c.name == described.name).values(values))
+    else:
+        return
+    said = {name: values[name] for name in ("name", "title", "path", "policy")}
+    said |= {"terms_sha256": hash_text(described.terms)}
+    append_leaf(conn, "dataset", said, now_us())
 
 
 def withdraw(conn: Connection, name: str, grantee: str) -> bool:
     """Take a grant back: mounts that run refuse new opens within seconds. Return whether it was."""
     key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
-    return conn.execute(delete(dataset_grant).where(key)).rowcount > 0
+    if conn.execute(delete(dataset_grant).where(key)).rowcount == 0:
+        return False
+    append_leaf(conn, "dataset_withdrawn", {"dataset": name, "grantee": grantee}, now_us())
+    return True
 
 
 def list_datasets(conn: Connection) -> list[Row[Any]]:

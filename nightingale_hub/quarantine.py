@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from nightingale_hub.errors import NotAllowed
+from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.tables.supervision import quarantine
 
 
@@ -35,6 +36,7 @@ def begin_quarantine(conn: Connection, owner: str, actor: str, reason: str, at_u
     if find_quarantine(conn, owner) is not None:
         return False
     conn.execute(insert(quarantine).values(owner=owner, actor=actor, reason=reason, since_us=at_us))
+    append_leaf(conn, "quarantine", {"owner": owner, "by": actor, "reason": reason}, at_us)
     return True
 
 
@@ -45,4 +47,6 @@ def end_quarantine(conn: Connection, owner: str, actor: str, at_us: int) -> bool
         .where(quarantine.c.owner == owner, quarantine.c.ended_us.is_(None))
         .values(ended_us=at_us, ended_by=actor)
     )
+    if ended.rowcount:
+        append_leaf(conn, "release", {"owner": owner, "by": actor}, at_us)
     return bool(ended.rowcount)

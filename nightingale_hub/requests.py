@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from nightingale_hub.errors import BadInput
 from nightingale_hub.instances import Cause, get
+from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.offers import Size
 from nightingale_hub.tables.supervision import request
 
@@ -76,7 +77,11 @@ def ask(conn: Connection, wish: Request, at_us: int) -> int:
         )
         .returning(request.c.id)
     )
-    return int(written.scalar_one())
+    number = int(written.scalar_one())
+    said = {"request": number, "kind": wish.kind.value, "instance": wish.instance_id}
+    said |= {"by": wish.actor, "reason": wish.reason, **detail}
+    append_leaf(conn, "request", said, at_us)
+    return number
 
 
 def list_open(conn: Connection, limit: int = 100) -> list[Row[Any]]:

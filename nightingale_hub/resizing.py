@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 from nightingale_hub.catalogue import DISK_GIB, count_vcpus
 from nightingale_hub.errors import BadInput, Conflict
 from nightingale_hub.instances import State, add_progress
+from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.offers import Offer, Size, find_offer
 from nightingale_hub.quotas import Quota
 from nightingale_hub.shapes import to_shape
@@ -74,6 +75,8 @@ def ask_resize(conn: Connection, row: Row[Any], plan: Plan, actor: str, at_us: i
     )
     conn.execute(update(instance).where(instance.c.id == row.id).values(next_try_us=0))
     add_progress(conn, row.id, at_us, f"{actor} asked for {plan.then.size}")
+    said = {"instance": row.id, "by": actor, "size": str(plan.then.size)}
+    append_leaf(conn, "resize", said, at_us)
 
 
 def find_open(conn: Connection, instance_id: str) -> Row[Any] | None:

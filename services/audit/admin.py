@@ -87,6 +87,8 @@ def run_export(options: argparse.Namespace, settings: NightingaleHub, db: Databa
     if options.file.exists():
         raise BadInput(f"{options.file} exists; name a new file")
     segments = Segments(settings.state_path / "audit" / "segments", epoch=0)
+    said = {"by": getpass.getuser(), "lines_from": options.lines_from}
+    db.transact(lambda conn: append_leaf(conn, "admin_export", said, now_us()))
     with db.read() as conn:
         missing = export_bundle(
             conn, segments, LogSigner(settings).key, options.file, now_us(), options.lines_from

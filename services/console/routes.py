@@ -12,6 +12,7 @@ from nightingale_hub.metrics import MetricsHandler
 from nightingale_hub.money import format_minor, format_money, format_rate, format_usd
 from nightingale_hub.service import Context, Loop, Service
 from nightingale_hub.services.console import (
+    access,
     account,
     admin,
     api,
@@ -44,6 +45,9 @@ PAGES = [
     ("reads", reads.Reads),
     (r"reads\.csv", reads.ReadsCsv),
     (r"reads\.parquet", reads.ReadsParquet),
+    ("readers", access.Readers),
+    ("files", access.Files),
+    ("manifest", access.ManifestFile),
     ("stop", stop.Stop),
     ("resize", resize.Resize),
     ("resize/live", resize.Live),
@@ -74,6 +78,8 @@ API = [
     ("api/files", api.Files),
     ("api/datasets", datasets.DatasetsApi),
     ("api/manifest", api.Manifest),
+    ("api/readers", access.ReadersApi),
+    ("api/downloads", access.DownloadsApi),
     ("api/stop", api.Stop),
     ("api/resize", change.Resize),
     ("api/extend", change.Extend),

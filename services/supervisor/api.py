@@ -10,6 +10,7 @@ from nightingale_hub.auth import ServiceHandler
 from nightingale_hub.clock import US_PER_S, format_duration, now_us
 from nightingale_hub.errors import BadInput, NotAllowed, TooLarge
 from nightingale_hub.instances import get, want_stopped
+from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.offers import describe_offer, parse_size
 from nightingale_hub.resizing import Plan
 from nightingale_hub.services.supervisor.asked import plan_size, want_size
@@ -72,6 +73,8 @@ class StopHandler(SupervisorHandler):
         def accept(conn: Connection) -> tuple[bool, Row[Any]]:
             get(conn, instance_id)
             is_accepted = want_stopped(conn, instance_id, at_us, reason)
+            if is_accepted:
+                append_leaf(conn, "stop", {"instance": instance_id, "reason": reason}, at_us)
             return is_accepted, get(conn, instance_id)
 
         is_accepted, row = await self.context.write(accept)

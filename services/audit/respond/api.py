@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 
 from nightingale_hub.auth import ServiceHandler
 from nightingale_hub.clock import now_us
+from nightingale_hub.datasets import may_report
 from nightingale_hub.errors import BadInput, NotFound
 from nightingale_hub.services.audit.history import History
 from nightingale_hub.services.audit.respond import report, reviews
@@ -93,7 +94,7 @@ class ReportHandler(ReviewHandler):
         """Reply `{"csv": text, "pdf": base64}`."""
         reviewer, is_admin = self.take_asker()
         dataset, month = self.get_query_argument("dataset"), self.get_query_argument("month")
-        if not reviews.may_report(self.owners, dataset, reviewer, is_admin):
+        if not may_report(self.owners, dataset, reviewer, is_admin):
             raise NotFound(f"no dataset {dataset!r} is yours to report on")
 
         def work(conn: Connection) -> tuple[str, bytes]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, insert, select
 
+from nightingale_hub.datasets import may_report
 from nightingale_hub.errors import BadInput, NotAllowed, NotFound
 from nightingale_hub.findings import FindingState, change_state, parse_evidence
 from nightingale_hub.log_leaf import append_leaf
@@ -77,11 +78,6 @@ def sign_off(
     conn.execute(insert(review).values(**values))
     append_leaf(conn, "review", values, at_us)
     change_state(conn, finding_id, FindingState.CLOSED, reviewer, verdict, at_us)
-
-
-def may_report(owners: Owners, dataset: str, reviewer: str, is_admin: bool) -> bool:
-    """Tell whether *reviewer* may see who read *dataset*."""
-    return reviewer in owners[dataset] if dataset in owners else is_admin
 
 
 def _may_review(

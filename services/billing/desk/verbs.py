@@ -1,10 +1,12 @@
 """The verbs of the desk: what each is called, whether it writes, and what it says for itself."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from nightingale_hub.errors import NotFound
+from nightingale_hub.log_leaf import append_leaf, hash_text
 from nightingale_hub.services.billing.desk import audit, budgets, customers, documents, prices
 from nightingale_hub.services.billing.desk.visit import Visit
 
@@ -63,5 +65,14 @@ def get_verb(name: str) -> Verb:
 
 
 def serve(visit: Visit, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the answer to *name* with the fields of *body*; raises what it raises."""
-    return get_verb(name).answer(visit, body)
+    """Return the answer to *name* with the fields of *body*; raises what it raises.
+
+    What may change anything has a leaf with who asked for what, beside those of what it made.
+    """
+    verb = get_verb(name)
+    answer = verb.answer(visit, body)
+    if verb.writes:
+        asked = hash_text(json.dumps(body, sort_keys=True, default=str))
+        said = {"verb": name, "by": visit.actor, "asked_sha256": asked}
+        append_leaf(visit.conn, "desk", said, visit.at_us)
+    return answer
