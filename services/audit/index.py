@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from nightingale_hub.bulk import insert_rows
+from nightingale_hub.bulk import insert_numbers
 from nightingale_hub.service import Context
 from nightingale_hub.services.audit.event import Event, parse_lines
 from nightingale_hub.services.audit.frame import DamagedFrame
@@ -24,8 +24,9 @@ from nightingale_hub.tables.audit import audit_batch, audit_event, audit_stream
 
 log = logging.getLogger("nightingale")
 BATCHES_PER_LOOK = 32
-# What one transaction adds at most, beyond its first batch: others wait for it on SQLite.
-EVENTS_AT_ONCE = 5000
+# What one transaction adds at most, beyond its first batch: others wait for it on SQLite. Behind,
+# it is more: the pages of the index by file are written once in each transaction.
+EVENTS_AT_ONCE, EVENTS_BEHIND = 5000, 20_000
 
 
 class Index:
@@ -45,7 +46,8 @@ class Index:
         failure: SQLAlchemyError | None = None
         while rows := await self._context.read(partial(_list_missing, after=after)):
             after = rows[-1].number
-            for group in _group(await asyncio.to_thread(self._load, rows)):
+            most = EVENTS_BEHIND if len(rows) == BATCHES_PER_LOOK else EVENTS_AT_ONCE
+            for group in _group(await asyncio.to_thread(self._load, rows), most):
                 failure = await self._store(group) or failure
         if failure is not None:
             raise failure  # the loop backs off
@@ -101,7 +103,7 @@ def insert_events(
         if _flag(conn, row)
         for each in batch_rows
     ]
-    insert_rows(conn, audit_event, COLUMNS, fresh)
+    insert_numbers(conn, audit_event, COLUMNS, fresh)
 
 
 def load_events(segments: Segments, row: Row[Any]) -> list[Event]:
@@ -132,11 +134,11 @@ def _list_missing(conn: Connection, after: int) -> list[Row[Any]]:
     return list(conn.execute(query))
 
 
-def _group(loaded: Sequence[Loaded]) -> list[list[Loaded]]:
+def _group(loaded: Sequence[Loaded], most: int) -> list[list[Loaded]]:
     groups: list[list[Loaded]] = []
-    count = EVENTS_AT_ONCE
+    count = most
     for each in loaded:
-        if count + len(each[1]) > EVENTS_AT_ONCE:
+        if count + len(each[1]) > most:
             groups.append([])
             count = 0
         groups[-1].append(each)

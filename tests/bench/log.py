@@ -178,7 +178,7 @@ def read_cpu_s(pid: int) -> float:
 
 
 def measure_ingest(report: Report, place: Path, quick: bool) -> None:
-    batches, repetitions = (3, 3) if quick else (25, 20)
+    batches, repetitions = (3, 3) if quick else (12, 10)
     count = STREAMS * batches * BATCH_LINES
     database = Database(f"sqlite:///{place / 'hub.sqlite'}")
     database.upgrade()
