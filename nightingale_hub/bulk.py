@@ -52,7 +52,7 @@ def insert_numbers(
     text = "\n".join(["\t".join(map(str, row)) for row in rows])
     cursor = conn.connection.cursor()
     # The names are those of our own schema.
-    with cursor.copy(f"COPY {table.name} ({', '.join(columns)}) FROM STDIN") as copy:  # type: ignore[attr-defined]  # psycopg's
+    with cursor.copy(f"COPY {table.name} ({', '.join(columns)}) FROM STDIN") as copy:
         copy.write(f"{text}\n")
 
 

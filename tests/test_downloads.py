@@ -87,7 +87,7 @@ def test_entries_stay_until_they_are_taken_and_names_are_bounded():
 async def test_bodies_and_websocket_messages_are_counted_to_the_byte(monkeypatch):
     class Large(RequestHandler):
         async def get(self, *_):
-            for _ in range(4):
+            for _chunk in range(4):
                 self.write(b"x" * MIB)
                 await self.flush()
 

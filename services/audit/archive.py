@@ -18,7 +18,7 @@ from nightingale_hub.services.audit.event import ACTIONS, LARGEST
 from nightingale_hub.services.audit.search import OPEN, READ, Cursor, Filters
 from nightingale_hub.tables.audit import audit_part
 
-SETTINGS = {
+SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": 2,
     "memory_limit": "512MB",
     "autoinstall_known_extensions": False,

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import io
 import logging
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,10 @@ SCHEMA = arrow.schema(
     ]
 )  # fmt: skip
 SORTED = [("dataset", "ascending"), ("path", "ascending"), ("at_us", "ascending")]
+
+
+class LinesCame(Exception):
+    """The hot index holds other rows of a part's time than went into it."""
 
 
 class Store:
@@ -122,23 +127,26 @@ class Mover:
         if not await asyncio.to_thread(is_same, back, table):
             raise OSError(f"cold part {part.name} is not what was written; it stays hot")
         digest = hashlib.sha256(back).hexdigest()
-        return await self._context.write(
-            lambda conn: self._switch(conn, part, table.num_rows, len(back), digest)
-        )
+        try:
+            await self._context.write(
+                lambda conn: self._switch(conn, part, table.num_rows, len(back), digest)
+            )
+        except LinesCame:
+            log.info("lines came for %s while it was made; they are moved anew", part.name)
+            return True
+        await self._context.write(lambda conn: drop_month(conn, format_month(since_us)))
+        return True
 
     def _note(self, conn: Connection, since_us: int, until_us: int) -> Row[Any]:
-        name = f"{format_month(since_us)}/{since_us}-{self._context.epoch}-{self._clock()}.parquet"
+        name = f"{format_month(since_us)}/{since_us}-{secrets.token_hex(6)}.parquet"
         values = {"name": name, "since_us": since_us, "until_us": until_us, "state": WRITING}
         conn.execute(insert(audit_part).values(**values, rows=0, size=0, sha256="", at_us=0))
         return conn.execute(select(audit_part).where(audit_part.c.name == name)).one()
 
-    def _switch(self, conn: Connection, part: Row[Any], rows: int, size: int, sha256: str) -> bool:
-        """Let the part count and its rows leave, unless lines came in between meanwhile."""
-        there = select(func.count()).select_from(audit_event).where(_between(part))
-        if conn.execute(there).scalar_one() != rows:
-            log.info("lines of %s came while they were moved; they are moved anew", part.name)
-            return True
-        conn.execute(delete(audit_event).where(_between(part)))
+    def _switch(self, conn: Connection, part: Row[Any], rows: int, size: int, sha256: str) -> None:
+        """Let the part count and its rows leave; raises `LinesCame` when there are others now."""
+        if conn.execute(delete(audit_event).where(_between(part))).rowcount != rows:
+            raise LinesCame
         at_us = self._clock()
         conn.execute(
             update(audit_part)
@@ -148,8 +156,6 @@ class Mover:
         said = {"name": part.name, "rows": rows, "sha256": sha256}
         said |= {"since_us": part.since_us, "until_us": part.until_us}
         append_leaf(conn, "cold_part", said, at_us)
-        drop_month(conn, format_month(part.since_us))
-        return True
 
 
 def find_hot_since(hot_months: int, at_us: int) -> int:

@@ -40,9 +40,13 @@ def drop_month(conn: Connection, month: str) -> None:
     name = f"audit_event_{month.replace('-', '_')}"
     if conn.exec_driver_sql("SELECT to_regclass(%s)", (name,)).scalar_one() is None:
         return
-    # The name is made of digits alone.
-    if conn.exec_driver_sql(f"SELECT 1 FROM {name} LIMIT 1").first() is None:  # noqa: S608
-        conn.exec_driver_sql(f"DROP TABLE {name}")
+    # Whoever reads now holds it, and others would wait behind us: the next move tries again.
+    with suppress(DBAPIError), conn.begin_nested():
+        conn.exec_driver_sql("SET LOCAL lock_timeout = '200ms'")
+        conn.exec_driver_sql("LOCK TABLE audit_event IN ACCESS EXCLUSIVE MODE")
+        # The name is made of digits alone.
+        if conn.exec_driver_sql(f"SELECT 1 FROM {name} LIMIT 1").first() is None:  # noqa: S608
+            conn.exec_driver_sql(f"DROP TABLE {name}")
 
 
 def format_month(at_us: int) -> str:

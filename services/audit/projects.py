@@ -2,18 +2,15 @@
 
 from sqlalchemy import Connection, select
 
-from nightingale_hub.errors import NotFound
 from nightingale_hub.services.audit.search import Membership
 from nightingale_hub.tables.credit import member
 
 
 def list_memberships(conn: Connection, project: str) -> tuple[Membership, ...]:
-    """Return who was when on *project*, or on `customer/project`; raises `NotFound` for none."""
+    """Return who was when on *project*, or on `customer/project`: nobody, for one there is not."""
     customer, _, name = project.rpartition("/")
     query = select(member).where(member.c.project == name, member.c.project != "")
     if customer:
         query = query.where(member.c.customer == customer)
     rows = conn.execute(query.order_by(member.c.owner, member.c.from_us)).all()
-    if not rows:
-        raise NotFound(f"nobody ever worked on a project {project[:80]!r}")
     return tuple(Membership(row.owner, row.from_us, row.until_us) for row in rows)

@@ -83,7 +83,7 @@ class Files(Access):
             files=files,
             left=left,
             why=why,
-            run=urlencode({n: chosen[n] for n in ("instance", "pid") if n in chosen}),
+            run=urlencode([(n, chosen[n]) for n in ("instance", "pid") if n in chosen]),
             next_query=after and urlencode({**chosen, **after}),
         )
 
