@@ -63,7 +63,7 @@ def ensure_dataset(conn: Connection, described: Dataset) -> None:
         conn.execute(update(dataset).where(dataset.c.name == described.name).values(values))
     else:
         return
-    said = {name: values[name] for name in ("name", "title", "path", "policy")}
+    said = {name: values[name] for name in ("name", "title", "path", "policy", "fallback")}
     said |= {"terms_sha256": hash_text(described.terms)}
     append_leaf(conn, "dataset", said, now_us())
 
