@@ -94,19 +94,19 @@ def grant(
     if conn.execute(select(dataset.c.name).where(dataset.c.name == name)).first() is None:
         raise NotFound(f"no dataset {name!r} to grant")
     key = (dataset_grant.c.dataset == name) & (dataset_grant.c.grantee == grantee)
-    values: dict[str, Any] = asdict(described)
-    row = conn.execute(select(dataset).where(dataset.c.name == described.name)).one_or_none()
+    row = conn.execute(select(dataset_grant.c.until_us).where(key)).one_or_none()
     if row is None:
-        conn.execute(insert(dataset).values(values))
-    elif any(row._mapping[name] != value for name, value in values.items()):
-        if row.terms != described.terms:
-            values["terms_version"] = row.terms_version + 1  # to be accepted anew
-        conn.execute(update(dataset).where(dataset.c.name == described.name).values(values))
+        conn.execute(
+            insert(dataset_grant).values(
+                dataset=name, grantee=grantee, granted_us=at_us, until_us=until_us
+            )
+        )
+    elif row.until_us != until_us:
+        conn.execute(update(dataset_grant).where(key).values(until_us=until_us))
     else:
         return
-    said = {name: values[name] for name in ("name", "title", "path", "policy")}
-    said |= {"terms_sha256": hash_text(described.terms)}
-    append_leaf(conn, "dataset", said, now_us())
+    said = {"dataset": name, "grantee": grantee, "until_us": until_us}
+    append_leaf(conn, "dataset_grant", said, at_us)
 
 
 def withdraw(conn: Connection, name: str, grantee: str) -> bool:

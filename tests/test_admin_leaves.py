@@ -48,8 +48,9 @@ def test_a_dataset_its_grants_and_their_end_are_in_the_log_once(database):
             withdraw(conn, "ct", "alice")
     first, second = list_leaves(database, "dataset")
     assert first["path"] == "/data/ct" and first["terms_sha256"] != second["terms_sha256"]
-    for kind in ("dataset_grant", "dataset_withdrawn"):
-        assert list_leaves(database, kind) == [{"dataset": "ct", "grantee": "alice"}]
+    said = {"dataset": "ct", "grantee": "alice"}
+    assert list_leaves(database, "dataset_grant") == [{**said, "until_us": None}]
+    assert list_leaves(database, "dataset_withdrawn") == [said]
 
 
 def test_whatever_is_asked_of_billing_that_may_change_something_is_in_the_log(database):
