@@ -56,7 +56,12 @@ def describe() -> Object:
                 "service": {"type": "http", "scheme": "bearer", "description": "of the console"},
             }
         },
-        "paths": {**_describe_senders(), **_describe_questions(), **_describe_reviews()},
+        "paths": {
+            **_describe_senders(),
+            **_describe_questions(),
+            **_describe_downloads(),
+            **_describe_reviews(),
+        },
     }
 
 
@@ -129,6 +134,23 @@ def _describe_questions() -> Object:
                 "next",
             )
         },
+        "/api/manifests/{instance_id}": {
+            "parameters": [_parameter("instance_id", TEXT, "path")],
+            "get": _question(
+                "What a run read, signed",
+                {name: FILTERS[name] for name in ("pid", "since_us", "until_us")},
+                "manifest",
+                "note",
+            ),
+        },
+        "/api/openapi.json": {
+            "get": {"summary": "This document", "responses": _answers({"openapi": TEXT}, {})}
+        },
+    }
+
+
+def _describe_downloads() -> Object:
+    return {
         "/api/downloads": {
             "get": _question(
                 "What left for a browser: told by Jupyter, and counted by the kernel",
@@ -144,18 +166,6 @@ def _describe_questions() -> Object:
                 "requestBody": _body({"run": TEXT, "downloads": {"type": "array"}}),
                 "responses": _answers({}, {"413": "too_large: over 1 MiB"}),
             },
-        },
-        "/api/manifests/{instance_id}": {
-            "parameters": [_parameter("instance_id", TEXT, "path")],
-            "get": _question(
-                "What a run read, signed",
-                {name: FILTERS[name] for name in ("pid", "since_us", "until_us")},
-                "manifest",
-                "note",
-            ),
-        },
-        "/api/openapi.json": {
-            "get": {"summary": "This document", "responses": _answers({"openapi": TEXT}, {})}
         },
     }
 
