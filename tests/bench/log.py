@@ -43,7 +43,9 @@ def make_batch(sender: Sender, first: int, rng: random.Random) -> list[bytes]:
     """Return a batch of reads, as a training run makes them."""
     return [
         make_line(
-            seq, owner=sender.owner, ts=AT_US + seq * 1000, len=131072, fid=seq // READ_AGAIN,
+            seq, owner=sender.owner, ts=AT_US + seq * 1000 + rng.randrange(1000),
+            off=131072 * rng.randrange(READ_AGAIN), len=rng.choice((131072, rng.randrange(131072))),
+            dur=rng.randrange(20, 4000), fid=seq // READ_AGAIN, pid=rng.randrange(1000, 1008),
             path=make_path(rng.randrange(FILES)),
         )
         for seq in range(first, first + BATCH_LINES)
