@@ -161,7 +161,8 @@ Nightingale Hub runs at {made.url}
   admin        {made.admin}   password  {made.admin_password}
 
 Three things to try:
-  1. Log in as {made.users[0]}, choose a size, see its price, start the server.
+  1. Log in as {made.users[0]}, accept the datasets' terms at {made.url}/services/console/datasets ,
+     then choose a size, see its price, start the server.
   2. In JupyterLab open a terminal: ls datasets; nightingale status; nightingale cost
   3. See each read and the cost at {made.url}/services/console/ , then: nightingale stop
 
