@@ -9,8 +9,10 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import DatabaseError
 
 from nightingale_hub.clock import US_PER_S, now_us
+from nightingale_hub.errors import Unavailable
 from nightingale_hub.homes import want_gone
 from nightingale_hub.instances import get
+from nightingale_hub.orphans import list_orphans
 from nightingale_hub.services.billing.biller import Biller
 from nightingale_hub.services.billing.explain import explain_line
 from nightingale_hub.services.billing.plans import publish_plan
@@ -162,22 +164,31 @@ async def test_a_failure_that_an_agent_proves_is_credited_to_the_microsecond(dat
     assert (credit.seconds, credit.amount_micro, credit.cause) == (110, -110_000, "records")
 
 
+REFUSED = {"": 0}
+
+
 class CloudThatSays(AwsInventory):
     """A cloud whose word a test gives."""
 
-    def __init__(self, *found):
+    def __init__(self, *found, impaired=None):
         self.found = list(found)
+        self.impaired = impaired or {}
 
     def list_instances(self, _hub_id, _instance_id=None):
         return self.found
+
+    def list_impaired(self):
+        if self.impaired is REFUSED:
+            raise Unavailable("AWS does not say what exists: UnauthorizedOperation")
+        return self.impaired
 
 
 @pytest.fixture
 def sweep(database, tmp_path, monkeypatch):
     """Returns a sweep over a cloud that says what it is given."""
 
-    def make_sweep(at_us, *found):
-        inventory = CloudThatSays(*found)
+    def make_sweep(at_us, *found, impaired=None):
+        inventory = CloudThatSays(*found, impaired=impaired)
         monkeypatch.setattr(sweeping, "get_inventory", lambda *_: inventory)
         given = {"hub_cidrs": ["10.0.0.0/24"], "image": "ami-1", "zones": ["us-east-1a"]}
         values = {"clouds": {"aws": given}, "cloud": "aws", "region": "us-east-1"}
@@ -213,8 +224,12 @@ async def test_a_host_that_fails_by_the_clouds_word_is_a_fault_until_it_says_no_
 ):
     with database.write() as conn:
         key = add_instance(conn, cloud="aws", region="us-east-1", instance_type="t3.micro")
-    for at_us, since_us in ((300 * S, 200 * S), (360 * S, 200 * S), (420 * S, None)):
-        await sweep(at_us, say(key, impaired_us=since_us)).step()
+    failing = {"i-0abc": 200 * S}
+    for at_us, impaired in ((300 * S, failing), (360 * S, failing), (390 * S, REFUSED)):
+        await sweep(at_us, say(key), impaired=impaired).step()
+    with database.read() as conn:
+        assert conn.execute(select(fault.c.is_open)).scalar(), "silence is no word that it is over"
+    await sweep(420 * S, say(key)).step()
     with database.read() as conn:
         [told] = conn.execute(select(fault)).all()
     assert (told.instance_id, told.cause, told.proof) == (key, "host", "provider")
@@ -243,8 +258,24 @@ def test_the_words_of_ec2_are_read_as_its_times():
         ec2.add_response("describe_instances", {"Reservations": [{"Instances": [told]}]})
         ec2.add_response("describe_instance_status", {"InstanceStatuses": [impaired]})
         [found] = inventory.list_instances("nightingale")
-    assert found.impaired_us == int(since.timestamp()) * US_PER_S
-    assert found.stopped_us == found.impaired_us + (3 * 3600 + 3 * 60 + 3) * US_PER_S
+        assert inventory.list_impaired() == {"i-1": int(since.timestamp()) * US_PER_S}
+    assert found.stopped_us == int(since.timestamp() + 3 * 3600 + 3 * 60 + 3) * US_PER_S
+
+
+def test_what_exists_is_told_without_the_right_to_ask_for_hosts_that_fail():
+    inventory = AwsInventory("us-east-1", {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"})
+    with Stubber(inventory._client) as ec2:
+        ec2.add_response("describe_instances", {"Reservations": []})
+        ec2.add_client_error("describe_instance_status", "UnauthorizedOperation")
+        assert inventory.list_instances("nightingale", "i-1") == []
+        with pytest.raises(Unavailable, match="UnauthorizedOperation"):
+            inventory.list_impaired()
+
+
+async def test_an_orphan_is_found_where_the_cloud_does_not_tell_whose_host_fails(database, sweep):
+    await sweep(300 * S, say("i-ffffffffffff"), impaired=REFUSED).step()
+    with database.read() as conn:
+        assert [row.cloud_id for row in list_orphans(conn)] == ["i-0abc"]
 
 
 async def test_a_disk_that_is_kept_is_billed_each_month(database, tmp_path):

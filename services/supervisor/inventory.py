@@ -6,7 +6,7 @@ event loop.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -40,7 +40,6 @@ class Found:
     is_spot: bool
     reason: str  # why it changed its state last, as far as the cloud says
     stopped_us: int | None = None  # when it ended, as far as the cloud says
-    impaired_us: int | None = None  # since when the cloud itself says that its host fails
 
 
 class Inventory(Protocol):
@@ -48,6 +47,9 @@ class Inventory(Protocol):
 
     def list_instances(self, hub_id: str, instance_id: str | None = None) -> list[Found]:
         """Return what of a hub, or of one instance, exists or is about to end."""
+
+    def list_impaired(self) -> dict[str, int]:
+        """Return since when (µs) the cloud itself says that the hosts of which instances fail."""
 
     def terminate(self, cloud_id: str) -> None:
         """Have the cloud end an instance; one that is gone is fine."""
@@ -92,17 +94,17 @@ class AwsInventory:
             for page in pages:
                 for reservation in page["Reservations"]:
                     found += [_parse_aws(each) for each in reservation["Instances"]]
-            impaired = self._list_impaired()
-        return [replace(each, impaired_us=impaired.get(each.cloud_id)) for each in found]
+        return found
 
-    def _list_impaired(self) -> dict[str, int]:
-        """Return since when EC2 says that the host or the network of which instances fails."""
+    def list_impaired(self) -> dict[str, int]:
+        """Return since when (µs) EC2 says that the host or network of which instances fails."""
         filters = [{"Name": "system-status.status", "Values": ["impaired"]}]
-        pages = self._client.get_paginator("describe_instance_status").paginate(Filters=filters)
+        with _said_plainly():
+            pages = self._client.get_paginator("describe_instance_status").paginate(Filters=filters)
+            told = [each for page in pages for each in page["InstanceStatuses"]]
         return {
             each["InstanceId"]: int(min(since).timestamp()) * US_PER_S
-            for page in pages
-            for each in page["InstanceStatuses"]
+            for each in told
             if each["SystemStatus"]["Status"] == "impaired"
             and (
                 since := [

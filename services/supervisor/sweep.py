@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from nightingale_hub.clock import US_PER_S, now_us
-from nightingale_hub.errors import NightingaleError
+from nightingale_hub.errors import NightingaleError, Unavailable
 from nightingale_hub.instances import ENDED, Cause, State, add_progress, find, list_running
 from nightingale_hub.instances import want_stopped as accept_stop
 from nightingale_hub.resizing import to_offer
@@ -73,12 +73,28 @@ class Sweep:
         )
         for each in alive.values():
             await self._look_at(cloud, region, each, inventory)
-        await self._context.write(
-            lambda conn: _note_impaired(conn, f"{cloud}/{region}/", running, found, at_us)
-        )
         here = [row for row in running if (row.cloud, row.region) == (cloud, region)]
         for row in here:
             await self._look_after(row, found)
+        await self._look_at_hosts(f"{cloud}/{region}/", inventory, running, found, at_us)
+
+    async def _look_at_hosts(
+        self,
+        where: str,
+        inventory: Inventory,
+        running: list[Row[Any]],
+        found: list[Found],
+        at_us: int,
+    ) -> None:
+        """Record whose host fails; a cloud that does not tell proves neither that nor its end."""
+        try:
+            impaired = await asyncio.to_thread(inventory.list_impaired)
+        except Unavailable as error:
+            log.warning("%s: whose host fails is not known: %s", where, error)
+            return
+        await self._context.write(
+            lambda conn: _note_impaired(conn, where, running, found, impaired, at_us)
+        )
 
     async def _look_at(self, cloud: str, region: str, found: Found, inventory: Inventory) -> None:
         """See whether a record stands for *found*; else quarantine it, and remove it in time."""
@@ -190,17 +206,23 @@ def _stop_still_running(
 
 
 def _note_impaired(
-    conn: Connection, where: str, running: list[Row[Any]], found: list[Found], at_us: int
+    conn: Connection,
+    where: str,
+    running: list[Row[Any]],
+    found: list[Found],
+    impaired: dict[str, int],
+    at_us: int,
 ) -> None:
     """Record whose host fails by the cloud's own word, and that it does no more."""
     known, told = {row.id for row in running}, set()
     for each in found:
-        if each.impaired_us is not None and each.instance_id in known:
-            name = f"{where}{each.cloud_id}:{each.impaired_us}"
+        since_us = impaired.get(each.cloud_id)
+        if since_us is not None and each.instance_id in known:
+            name = f"{where}{each.cloud_id}:{since_us}"
             told.add(name)
             note_fault(
-                conn, each.instance_id, "host", "provider", each.impaired_us,
-                max(at_us, each.impaired_us), name, is_open=True,
+                conn, each.instance_id, "host", "provider", since_us,
+                max(at_us, since_us), name, is_open=True,
             )  # fmt: skip
     close_faults(conn, where, told)
 
