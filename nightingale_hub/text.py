@@ -4,6 +4,9 @@ Paths, names and messages come from researchers and their files; what would move
 the direction of reading or start a formula is written out instead.
 """
 
+import re
+
+ESCAPED = re.compile(rb"\\(?:x([0-9a-f]{2})|\\)")
 FORMULA_STARTS = ("=", "+", "-", "@")
 
 
@@ -17,6 +20,15 @@ def visible(text: str) -> str:
 def format_name(name: bytes) -> str:
     r"""Return *name* as text that names it alone: `\xNN` for what is no UTF-8, `\\` for `\`."""
     return name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+
+
+def parse_name(text: str) -> bytes:
+    """Return the name that `format_name` wrote as *text*."""
+    return ESCAPED.sub(_unescape, text.encode())
+
+
+def _unescape(match: "re.Match[bytes]") -> bytes:
+    return b"\\" if match[1] is None else bytes([int(match[1], 16)])
 
 
 def csv_cell(text: str) -> str:

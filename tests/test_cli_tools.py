@@ -4,15 +4,22 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import types
+from pathlib import Path
 
 import pytest
+from sqlalchemy import delete, insert
 
 import nightingale_hub.instance as nightingale
+from nightingale_hub.clock import format_time, now_us
+from nightingale_hub.datasets import Dataset, ensure_dataset, grant
 from nightingale_hub.errors import BadInput, Conflict
 from nightingale_hub.instance import training
 from nightingale_hub.instance.cli import build_parser
 from nightingale_hub.instance.completion import format_completion, list_words
+from nightingale_hub.manifest import measure, save_manifest
+from nightingale_hub.tables.incidents import incident, suspension
 from tests.test_cli import alice, at, false_console, run
 
 __all__ = ["alice", "false_console"]  # fixtures
@@ -26,8 +33,9 @@ def list_told(env):
     return training_call(env, "_console().get('notices')")["notices"]
 
 
-def training_call(env, expression):
-    code = f"import json, nightingale_hub.instance.training as t;print(json.dumps(t.{expression}))"
+def training_call(env, expression, form=""):
+    code = "import json, nightingale_hub.instance.training as t;"
+    code += f"print(json.dumps({form}(t.{expression})))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
     )
@@ -48,6 +56,59 @@ def test_a_subject_that_is_none_tells_nothing(alice, subject):
     before = len(list_told(alice))
     assert run(alice, "notify", subject).returncode == 2
     assert len(list_told(alice)) == before
+
+
+def give(console, name, **files):
+    """Grant alice a dataset that was measured to hold *files*, by name with their content."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path, content in files.items():
+            Path(folder, path).write_bytes(content)
+        Path(os.fsdecode(os.fsencode(folder) + b"/odd\xff\\n")).write_bytes(b"x")
+        measured = measure(folder, "seed")
+    with console.db.write() as conn:
+        ensure_dataset(conn, Dataset(name, "T", "", "", "/data"))
+        grant(conn, name, "alice", 1)
+        save_manifest(conn, name, measured, 1)
+
+
+def test_a_loader_goes_by_the_files_of_a_dataset(console, alice):
+    give(console, "dicom", one=b"1", two=b"22")
+    done = run(alice, "data", "dicom", "--files")
+    assert done.stdout.splitlines() == [r"odd\xff\\n", "one", "two"]
+    files = json.loads(run(alice, "data", "dicom", "--files", "--json").stdout)["files"]
+    assert files[1:] == [{"path": "one", "bytes": 1}, {"path": "two", "bytes": 2}]
+    found = training_call({**alice, "NIGHTINGALE_DATASETS": "/m"}, "list_files('dicom')", "repr")
+    assert found == repr([Path(f"/m/dicom/{name}") for name in ("odd\udcff\\n", "one", "two")])
+    assert run(alice, "data", "--files").returncode == 2
+
+
+def test_files_are_listed_to_who_may_read_them_once_they_are_counted(console, alice):
+    with console.db.write() as conn:
+        ensure_dataset(conn, Dataset("dicom", "T", "", "", "/data"))
+    refused = run(alice, "data", "dicom", "--files")
+    assert (refused.returncode, "is open to you" in refused.stderr) == (4, True)
+    with console.db.write() as conn:
+        grant(conn, "dicom", "alice", 1)
+    early = run(alice, "data", "dicom", "--files")
+    assert (early.returncode, "not counted yet" in early.stderr) == (6, True)
+
+
+def test_data_that_an_alarm_closed_is_said_to_be_with_the_reason(console, alice):
+    until_us = now_us() + 3_600_000_000
+    facts = {"owner": "alice", "reason": "A file was read that no study uses."}
+    with console.db.write() as conn:
+        times = {"opened_us": 1, "last_us": 1}
+        opened = insert(incident).values(severity="critical", rung="suspend", **times, **facts)
+        [key] = conn.execute(opened).inserted_primary_key
+        times = {"since_us": 1, "until_us": until_us}
+        conn.execute(insert(suspension).values(incident_id=key, **times, **facts))
+    try:
+        assert f"Data closed   until {format_time(until_us)}: A file" in run(alice, "status").stdout
+    finally:
+        with console.db.write() as conn:
+            conn.execute(delete(suspension))
+            conn.execute(delete(incident))
+    assert "closed" not in run(alice, "status").stdout
 
 
 def test_a_manifest_is_written_as_the_log_signed_it(console, alice, tmp_path):

@@ -513,6 +513,9 @@ def test_every_address_is_tried_by_these_tests_or_the_command_lines():
     tried = {*PRIVATE, "admin/fleet", "oauth_callback"}
     tried |= {f"api/{name}" for name in ("status", "cost", "statement", "sizes", "reads", "stop")}
     tried |= {"api/resize", "api/extend", "api/manifest", "api/files", "api/datasets"}
+    tried |= {"api/listing"}  # in test_cli_tools.py
+    # In test_console_access.py.
+    tried |= {"files", "readers", "manifest", "api/readers", "api/downloads"}
     tried |= {"api/notices"}
     # In test_money_pages.py, test_money_api.py, test_launch_money.py and test_console_review.py.
     tried |= {"month", "month.csv", "month.pdf", "grants", "budgets", "invoices", "invoice.pdf"}

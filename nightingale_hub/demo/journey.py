@@ -168,6 +168,8 @@ class Journey:
             if got.get(path) != self._sizes.get(path)
         )
         self._receipt.check("every byte that was read is logged, and no other", differing, [])
+        closed = self._console("status")["closed"]
+        self._receipt.check("training raised no alarm that closes the data", closed, None)
 
     def _list_reads(self) -> list[dict[str, Any]]:
         reads: list[dict[str, Any]] = []

@@ -3,7 +3,10 @@
 import importlib
 from typing import Any
 
-_TRAINING = "cost extend keep_alive notify notify_on_error resize sizes status stop stop_when_done"
+_TRAINING = (
+    "cost extend keep_alive list_files notify notify_on_error resize sizes status stop "
+    "stop_when_done"
+)
 _CALLBACKS = "keras_callback lightning_callback transformers_callback"
 
 

@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 from nightingale_hub.clock import format_time
-from nightingale_hub.errors import NotFound
+from nightingale_hub.errors import BadInput, NotFound
 from nightingale_hub.instance.console_client import ConsoleClient
 from nightingale_hub.instance.report import format_facts, format_table
 from nightingale_hub.text import visible
@@ -21,11 +21,17 @@ STATES = {
 def add_data(command: argparse.ArgumentParser) -> None:
     """Give *command* what narrows it."""
     command.add_argument("name", metavar="NAME", nargs="?", help="one dataset, with its terms")
+    command.add_argument(
+        "--files", action="store_true", help="the files that NAME holds, for a loader to go by"
+    )
     command.add_argument("--read", action="store_true", help="the files that I read, and how much")
 
 
 def run_data(options: argparse.Namespace, console: ConsoleClient) -> None:
     """Print the datasets, one with its terms, or the files that were read."""
+    if options.files:
+        _print_listing(options, console)
+        return
     if options.read:
         _print_files(options, console)
         return
@@ -43,6 +49,32 @@ def run_data(options: argparse.Namespace, console: ConsoleClient) -> None:
         print(format_table(("DATASET", "ACCESS", "TITLE"), rows) if rows else "No dataset is here.")
         if any(each["state"] != "open" for each in found):
             print(f"Terms are accepted, and access is asked for, on {_page(console)}")
+
+
+def list_listing(console: ConsoleClient, dataset: str) -> list[tuple[str, int]]:
+    """Return each file of *dataset* with its size in bytes, as its manifest has them.
+
+    Raises `NotFound` for one that is not open, `Unavailable` until it is measured.
+    """
+    files: list[tuple[str, int]] = []
+    start: int | None = 0
+    while start is not None:
+        page = console.get("listing", dataset=dataset, **{"from": start})
+        files += [(str(path), int(size)) for path, size in page["files"]]
+        start = page["next"]
+    return files
+
+
+def _print_listing(options: argparse.Namespace, console: ConsoleClient) -> None:
+    if options.name is None:
+        raise BadInput("say of which dataset: nightingale data NAME --files")
+    files = list_listing(console, options.name)
+    if options.json:
+        rows = [{"path": path, "bytes": size} for path, size in files]
+        print(json.dumps({"dataset": options.name, "files": rows}))
+        return
+    for path, _ in files:
+        print(visible(path))
 
 
 def _print_files(options: argparse.Namespace, console: ConsoleClient) -> None:

@@ -38,6 +38,7 @@ KEYS = {
     "manifest": ("manifest", "note"),
     "datasets": ("datasets",),
     "files": ("files", "next"),
+    "listing": ("files", "next"),
 }
 ERRORS: dict[str, type[NightingaleError]] = {
     each.code: each

@@ -43,6 +43,9 @@ def format_status(
     if status["audit"] is not None:
         facts.append(("Audit", _format_audit(status["audit"])))
     facts += _list_dataset_facts(status["datasets"], local)
+    if status.get("closed"):
+        until = format_time(status["closed"]["until_us"])
+        facts.append(("Data closed", f"until {until}: {status['closed']['reason']}"))
     facts += [("Runs", f"{each['id']}, {each['state']}: {_name_run(each)}") for each in runs]
     for note in (local or {}).get("isolation") or ():
         facts.append(("Not isolated", str(note)))

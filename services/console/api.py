@@ -19,6 +19,7 @@ from nightingale_hub.services.console.caller import READ, STOP, Caller
 from nightingale_hub.services.console.charges import gather_charges, month_of, parse_month
 from nightingale_hub.services.console.parts import Parts
 from nightingale_hub.services.console.summary import find_audit, gather_figures
+from nightingale_hub.suspensions import find_suspension
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.terms import find_tariff
 
@@ -60,12 +61,17 @@ class Status(Api):
     """The instance, its audit and the datasets."""
 
     async def get(self) -> None:
-        """Reply `{"instance", "use", "left", "audit", …, "missing"}`; *missing*: who is silent."""
+        """Reply `{"instance", "use", "left", "audit", …, "closed", "missing"}`.
+
+        *closed* is until when and why the datasets are closed, *missing* who is silent.
+        """
         owner = self.person.name
         row = await self.find_instance()
         figures = await gather_figures(self.parts, owner, now_us())
         audit = None if row is None else await find_audit(self.parts, figures.missing, row)
-        granted = await self.context.read(lambda conn: list_granted(conn, owner))
+        granted, closed = await self.context.read(
+            lambda conn: (list_granted(conn, owner), find_suspension(conn, owner, now_us()))
+        )
         use = None
         if row is not None and row.gone_us is None:
             instance_id = row.id
@@ -87,6 +93,9 @@ class Status(Api):
                     }
                     for each in granted
                 ],
+                "closed": None
+                if closed is None
+                else {"until_us": closed.until_us, "reason": closed.reason},
                 "missing": figures.missing,
             }
         )

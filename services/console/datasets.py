@@ -14,15 +14,51 @@ from nightingale_hub.agreements import (
     list_access,
     list_requests,
 )
+from nightingale_hub.auth import parse_int
 from nightingale_hub.clock import US_PER_S, day_start_us, now_us
-from nightingale_hub.errors import BadInput, NotFound
+from nightingale_hub.datasets import list_granted
+from nightingale_hub.errors import BadInput, NotFound, Unavailable
+from nightingale_hub.manifest import find_manifest, parse_sizes, unpack_lines
 from nightingale_hub.notices import Kind, add_notice
 from nightingale_hub.services.console.api import Api
 from nightingale_hub.services.console.caller import Caller
 from nightingale_hub.services.console.page import Page
 
 MAX_NOTE = 1000
+LISTED = 100_000
 DAY_US = 86_400 * US_PER_S
+
+
+class Listing(Api):
+    """The files of a dataset by its manifest: what a loader goes by."""
+
+    async def get(self) -> None:
+        """Reply `{"measured_us", "sha256", "files": [[path, bytes], …], "next": number or null}`.
+
+        `?dataset=&from=` with `next` of the page before. A path is written as in the log. Raises
+        `NotFound` for a dataset that is not open to the person, `Unavailable` until it is measured.
+        """
+        name, start = self.get_query_argument("dataset", ""), parse_int(self, "from", 0) or 0
+        owner = self.person.name
+
+        def read(conn: Connection) -> Any:
+            if name not in (row.name for row in list_granted(conn, owner)):
+                raise NotFound(f"no dataset {name[:60]!r} is open to you; see nightingale data")
+            return find_manifest(conn, name)
+
+        found = await self.context.read(read)
+        if found is None:
+            raise Unavailable(f"the files of {name} are not counted yet; try again in a minute")
+        files = list(parse_sizes(unpack_lines(found.content)).items())
+        end = start + LISTED
+        self.reply(
+            {
+                "measured_us": found.measured_us,
+                "sha256": found.sha256,
+                "files": files[start:end],
+                "next": end if end < len(files) else None,
+            }
+        )
 
 
 class Datasets(Page):

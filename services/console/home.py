@@ -8,6 +8,7 @@ from nightingale_hub.datasets import list_granted
 from nightingale_hub.instances import ENDED, State, list_for, list_progress
 from nightingale_hub.services.console.page import Page
 from nightingale_hub.services.console.summary import gather_figures, recent
+from nightingale_hub.suspensions import find_suspension
 
 STOPPED_SHOWN = 5
 PROGRESS_SHOWN = 6
@@ -55,15 +56,18 @@ class Home(Figures):
         """Show the figures, the datasets that the reader may mount, and their latest reads."""
         owner = self.person.name
         missing: list[str] = []
-        values, datasets, reads = await asyncio.gather(
+        values, (datasets, closed), reads = await asyncio.gather(
             self.gather(),
-            self.context.read(lambda conn: list_granted(conn, owner)),
+            self.context.read(
+                lambda conn: (list_granted(conn, owner), find_suspension(conn, owner, now_us()))
+            ),
             self.parts.find(missing, "audit", "reads", owner=owner, limit=READS_SHOWN),
         )
         self.show(
             "home.html",
             **values,
             datasets=datasets,
+            closed=closed,
             reads=None if reads is None else reads["reads"],
             reads_missing=missing,
         )

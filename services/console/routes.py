@@ -78,6 +78,7 @@ API = [
     ("api/files", api.Files),
     ("api/datasets", datasets.DatasetsApi),
     ("api/manifest", api.Manifest),
+    ("api/listing", datasets.Listing),
     ("api/readers", access.ReadersApi),
     ("api/downloads", access.DownloadsApi),
     ("api/stop", api.Stop),
