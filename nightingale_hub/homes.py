@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, func, select, text, update
+from sqlalchemy import Connection, exists, func, select, text, update
 
 from nightingale_hub.errors import Conflict
 from nightingale_hub.instances import ENDED, State, add_progress, get
@@ -59,6 +59,31 @@ def check_home_stays(conn: Connection, owner: str) -> None:
             f"the home of {owner} is being removed with instance {going.id}; start again when "
             "that is over"
         )
+
+
+def find_place(conn: Connection, owner: str, server_name: str) -> tuple[str, str] | None:
+    """Return the cloud and region of the home that a server used last and that is kept, or None.
+
+    A launch in another cloud or region would find an empty home there.
+    """
+    later = instance.alias()
+    # Of a place's instances the one with which its home was removed is the last.
+    is_removed = exists().where(
+        later.c.owner == other.c.owner,
+        later.c.server_name == other.c.server_name,
+        later.c.cloud == other.c.cloud,
+        later.c.region == other.c.region,
+        later.c.created_us >= other.c.created_us,
+        later.c.actual == State.GONE,
+    )
+    used = select(other.c.cloud, other.c.region).where(
+        other.c.owner == owner,
+        other.c.server_name == server_name,
+        other.c.ready_us.is_not(None),
+        ~is_removed,
+    )
+    row = conn.execute(used.order_by(other.c.created_us.desc()).limit(1)).one_or_none()
+    return None if row is None else (row.cloud, row.region)
 
 
 def list_homes(conn: Connection, owner: str | None = None) -> list[dict[str, Any]]:

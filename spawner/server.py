@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Row
 from nightingale_hub.clock import now_us
 from nightingale_hub.errors import Conflict, Unavailable
 from nightingale_hub.estimates import estimate_launch
+from nightingale_hub.homes import find_place
 from nightingale_hub.instances import (
     SERVES,
     add_progress,
@@ -52,10 +53,21 @@ class Server:
         """Return what its owner may have."""
         return find_quota(self.settings.quotas, self.owner, self.groups)
 
+    def find_place(self, conn: Connection) -> tuple[str, str]:
+        """Return the cloud and region of its home, which a launch before may have moved.
+
+        Those of the settings while it has none.
+        """
+        return find_place(conn, self.owner, self.name) or (
+            self.settings.cloud,
+            self.settings.region,
+        )
+
     async def ask(self, size: Size, secret: dict[str, Any], base_url: str) -> str:
         """Write down that an instance of *size* is wanted and return its id.
 
-        *secret* is what its server is started with. Costs money from the moment it is ready.
+        It is made where its server's home is. *secret* is what that is started with. Costs money
+        from the moment it is ready.
         Raises `NoOffer`, `Conflict` while the last instance is not gone, `OverQuota`,
         `NotAllowed` in quarantine, `Unavailable`.
         """
@@ -63,7 +75,7 @@ class Server:
         at_us = now_us()
 
         def write(conn: Connection) -> str:
-            cloud, region = self.settings.cloud, self.settings.region
+            cloud, region = self.find_place(conn)
             offer = find_offer(conn, cloud, region, size, at_us)
             launch = Launch(
                 self.owner,

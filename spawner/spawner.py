@@ -12,6 +12,7 @@ from typing import Any
 
 from jupyterhub import orm
 from jupyterhub.spawner import Spawner
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session, object_session
 from traitlets import Dict, Float, Integer, Unicode, default
 
@@ -99,18 +100,20 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
     async def render_options(self) -> str:
         """Return the form: every size with its price, and the datasets; reads the database."""
         server, at_us = self.hub_server, now_us()
-        cloud, region = server.settings.cloud, server.settings.region
         size = find_last_size(self.orm_spawner.user_options or {})
-        try:
-            choices, datasets, unsigned, tariff, types = await server.record.read(
-                lambda conn: (
-                    list_choices(conn, cloud, region, at_us),
-                    list_granted(conn, server.owner),
-                    list_unsigned(conn, server.owner, at_us),
-                    find_tariff(conn, server.owner, cloud, region, at_us),
-                    list_types_by_size(conn, cloud, region, at_us),
-                )
+
+        def read(conn: Connection) -> tuple[Any, ...]:
+            cloud, region = server.find_place(conn)
+            return (
+                list_choices(conn, cloud, region, at_us),
+                list_granted(conn, server.owner),
+                list_unsigned(conn, server.owner, at_us),
+                find_tariff(conn, server.owner, cloud, region, at_us),
+                list_types_by_size(conn, cloud, region, at_us),
             )
+
+        try:
+            choices, datasets, unsigned, tariff, types = await server.record.read(read)
         except (Unavailable, NotFound) as error:
             return render_failure(str(error))
         data_page = f"{server.settings.service_prefix('console')}datasets"
@@ -130,11 +133,12 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
     async def check_options(self, options: object) -> None:
         """Raise `LaunchRefused` unless *options*, from whatever way in, can be had now."""
         server, at_us = self.asking_server, now_us()
-        cloud, region = server.settings.cloud, server.settings.region
         try:
             size = parse_options(options)
             server.find_quota().check_size(size)
-            await server.record.read(lambda conn: find_offer(conn, cloud, region, size, at_us))
+            await server.record.read(
+                lambda conn: find_offer(conn, *server.find_place(conn), size, at_us)
+            )
         except NightingaleError as error:
             raise LaunchRefused.from_error(error) from error
 
