@@ -70,7 +70,7 @@ async def test_the_next_zone_then_the_next_type_and_each_try_is_told(world):
         aws.refused = {("*", "*")}
         again = fleet.ask(**BIG)
         row = await fleet.wait_state(again, "stopped", LONG_S)
-    assert "nothing is set to be tried instead; pick another size" in row.reason
+    assert "nothing is left to be tried instead; pick another size" in row.reason
     assert "g5.2xlarge, g5.xlarge left (InsufficientInstanceCapacity)" in row.reason
     assert list_tried(fleet, again) == [("g5.2xlarge", B)]
     assert [each["AvailabilityZone"] for each in aws.list_homes()] == [B]

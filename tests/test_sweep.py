@@ -8,14 +8,19 @@ import pytest
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.clouds import parse_clouds
 from nightingale_hub.errors import ConfigError
+from nightingale_hub.instances import get, list_progress
 from nightingale_hub.notices import list_notices
 from nightingale_hub.orphans import list_orphans
+from nightingale_hub.services.supervisor import capacity
 from nightingale_hub.services.supervisor.capacity import explain_end, find_lack, find_next_type
 from nightingale_hub.services.supervisor.inventory import explain_reason
+from nightingale_hub.services.supervisor.runs import Ended
 from nightingale_hub.services.supervisor.sweep import Sweep
+from nightingale_hub.services.supervisor.work import Work
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.instances import instance
 from tests.aws import IMAGE, REGION, running_moto
+from tests.prices import add_prices
 from tests.record import add_instance, list_shapes
 from tests.serving import make_context
 
@@ -224,6 +229,34 @@ def test_the_policy_is_followed_to_its_end():
     )
     assert "try again later" in said
     assert explain_end(row, None, "no such image", []) == "The launch failed: no such image"
+
+
+async def test_a_change_of_cloud_that_fails_again_and_again_ends_the_launch(
+    sweep, database, monkeypatch
+):
+    context = sweep._context
+    context.settings.clouds["aws"]["then"] = {"cloud": "local", "region": "here"}
+    left = Ended(0, "", 1, "the cloud is down")
+
+    async def fail(*_):
+        return left
+
+    monkeypatch.setattr(capacity, "bring_to_end", fail)
+    with database.write() as conn:
+        add_prices(conn)
+        values = {"actual": "launching", "ready_us": None, "instance_type": "t3.micro"}
+        key = add_instance(conn, cloud="aws", region=REGION, gpu="none", **values)
+    went_on: list[bool] = []
+    while not went_on or (went_on[-1] and len(went_on) < 10):
+        with database.read() as conn:
+            work = Work(context, get(conn, key), sweep._clock)
+        went_on.append(await capacity.try_instead(work, left, "VcpuLimitExceeded"))
+    assert went_on == [True] * (context.settings.launch_attempts - 1) + [False]
+    with database.read() as conn:
+        *_, last = list_progress(conn, key)
+    assert last.message.endswith(
+        "what was to be tried instead failed too: not all of it could be removed: the cloud is down"
+    )
 
 
 GOOD = {"zones": ["us-east-1a"], "image": "ami-0abc", "hub_cidrs": ["10.0.0.0/24"]}

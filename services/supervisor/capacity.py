@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
-from nightingale_hub.errors import NightingaleError, NoOffer
+from nightingale_hub.errors import Conflict, NightingaleError, NoOffer
 from nightingale_hub.instances import add_progress, change_place
 from nightingale_hub.offers import Offer, Size, find_offer
 from nightingale_hub.resizing import to_offer
@@ -74,7 +74,8 @@ def find_next_type(instead: Mapping[str, Sequence[str]], instance_type: str) -> 
 async def try_instead(work: Work, ended: Ended, lack: str) -> bool:
     """Go on in another zone, as another type or in another cloud; False when none is left.
 
-    *ended* failed for *lack*. May remove a home that nobody ever used; costs money.
+    *ended* failed for *lack*. What fails on the way is tried `launch_attempts` times. May remove
+    a home that nobody ever used; costs money.
     """
     row, context = work.row, work.context
     cloud = get_cloud(work.site)
@@ -99,6 +100,10 @@ async def try_instead(work: Work, ended: Ended, lack: str) -> bool:
             return False
         return await _change_cloud(work, ended, zone, lack, where, then)
     except NightingaleError as error:
+        if row.attempts + 1 >= context.settings.launch_attempts:
+            said = f"{where}, and what was to be tried instead failed too: {error}"
+            await context.write(lambda conn: add_progress(conn, row.id, work.clock(), said))
+            return False
         await work.put_off(
             f"{where}, trying again in {{pause}}: {error}", FIRST_PAUSE_S, ended.close
         )
@@ -123,7 +128,10 @@ async def _go_on(
 async def _change_cloud(
     work: Work, ended: Ended, zone: str, lack: str, where: str, then: Mapping[str, str]
 ) -> bool:
-    """Leave nothing in this cloud, then go on in the next; False when it has no such size."""
+    """Leave nothing in this cloud, then go on in the next; False when it has no such size.
+
+    Raises `NightingaleError` while something is left: that counts as one of the launch's attempts.
+    """
     row = work.row
     size, at_us = Size(row.cpu, row.gpu, row.disk), work.clock()
     try:
@@ -133,16 +141,18 @@ async def _change_cloud(
     except NoOffer:
         return False
     name = f"{then['cloud']} {then['region']}"
-    await _go_on(work, ended, zone, lack, f"{where}; trying {name}")
+
+    def leave(conn: Connection) -> None:
+        # Nothing went well yet, so the attempts count on.
+        ended.close(conn, at_us)
+        attempts.add_attempt(conn, row, zone, lack, at_us)
+        add_progress(conn, row.id, at_us, f"{where}; trying {name}")
+
+    await work.context.write(leave)
     cleared = await bring_to_end(work.context, work.site, "destroy", work.clock)
     if cleared.error is not None:
-        await work.put_off(
-            f"{where}, and not all of it could be removed, trying again in {{pause}}: "
-            f"{cleared.error}",
-            FIRST_PAUSE_S,
-            cleared.close,
-        )
-        return True
+        await work.context.write(lambda conn: cleared.close(conn, work.clock()))
+        raise Conflict(f"not all of it could be removed: {cleared.error}")
     await remove_home(work.context, work.site)
     await asyncio.to_thread(work.site.workspace.empty)
     offer = replace(found, nano_usd_per_hour=row.nano_usd_per_hour)
@@ -165,5 +175,5 @@ def explain_end(row: Row[Any], lack: str | None, error: str, tried: Sequence[Row
     places = list(dict.fromkeys([*(each.zone for each in tried if each.zone), row.region]))
     return (
         f"{row.cloud} {', '.join(places)} has no {', '.join(types)} left ({lack}), and nothing is "
-        "set to be tried instead; pick another size, or try again later"
+        "left to be tried instead; pick another size, or try again later"
     )
