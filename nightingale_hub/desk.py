@@ -213,13 +213,15 @@ FLEET_VERBS: dict[str, Verb] = {
         writes=True,
     ),
     "home.list": Verb(
-        "list the homes that are kept, by owner and server", {"user": Field("whose")}
+        "list the homes that are kept, by owner, server and place", {"user": Field("whose")}
     ),
     "home.remove": Verb(
         "remove a person's home for ever; their instances must be stopped",
         {
             "user": USER,
             "server": Field("the server whose home it is; default: the default server"),
+            "cloud": Field("where it is; needed where the server has homes in several places"),
+            "region": Field("where it is; as the cloud"),
             "reason": REASON,
             "confirm": Field("the user's name again; asked for where it is left out"),
         },

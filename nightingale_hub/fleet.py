@@ -83,14 +83,24 @@ def _homes(visit: Visit) -> dict[str, Any]:
 
 def _remove_home(visit: Visit) -> dict[str, Any]:
     owner, server = visit.fields["user"], visit.fields.get("server", "")
-    row = find_last(visit.conn, owner, server)
-    if row is None or row.actual == "gone":
-        raise NotFound(f"server {server!r} of {owner!r} has no home; see home list")
-    if row.actual != "stopped":
-        raise Conflict(f"instance {row.id} of {owner} is {row.actual}; stop it first")
+    homes = [
+        each
+        for each in list_homes(visit.conn, owner)
+        if each["server"] == server
+        and all(visit.fields.get(name, each[name]) == each[name] for name in ("cloud", "region"))
+    ]
+    if not homes:
+        raise NotFound(f"server {server!r} of {owner!r} has no home there; see home list")
+    if len(homes) > 1:
+        places = "; ".join(f"{each['cloud']} {each['region']}" for each in homes)
+        raise BadInput(f"server {server!r} of {owner!r} has homes in {places}: give cloud, region")
+    [home] = homes
+    key, state = home["instance"], home["state"]
+    if state not in ("stopped", "to be removed"):
+        raise Conflict(f"instance {key} of {owner} is {state}; stop it first")
     if visit.fields.get("confirm") != owner:
         raise BadInput(f"confirm must be {owner!r}: the home is removed for ever, with every file")
-    return _ask(visit, row.id, Kind.REMOVE)
+    return _ask(visit, key, Kind.REMOVE)
 
 
 def _ask(visit: Visit, instance_id: str, kind: Kind) -> dict[str, Any]:

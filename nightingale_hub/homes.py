@@ -9,6 +9,7 @@ from nightingale_hub.instances import ENDED, State, add_progress, get
 from nightingale_hub.tables.instances import instance
 
 other = instance.alias()
+_ORDER = (other.c.owner, other.c.server_name, other.c.cloud, other.c.region)
 
 
 def lock_owner(conn: Connection, owner: str) -> None:
@@ -87,17 +88,21 @@ def find_place(conn: Connection, owner: str, server_name: str) -> tuple[str, str
 
 
 def list_homes(conn: Connection, owner: str | None = None) -> list[dict[str, Any]]:
-    """Return the last instance of each server whose home is kept or being removed, by owner.
+    """Return the last instance of each home that is kept or being removed, by owner and server.
 
-    The local cloud has one home for all servers of an owner. *owner* limits it to one person.
+    A server has one in every cloud and region where it ever was; the local cloud has one for all
+    servers of an owner. *owner* limits it to one person.
     """
     last = select(func.max(instance.c.created_us)).where(
-        instance.c.owner == other.c.owner, instance.c.server_name == other.c.server_name
+        instance.c.owner == other.c.owner,
+        instance.c.server_name == other.c.server_name,
+        instance.c.cloud == other.c.cloud,
+        instance.c.region == other.c.region,
     )
     query = select(other).where(other.c.created_us == last.scalar_subquery())
     if owner is not None:
         query = query.where(other.c.owner == owner)
-    rows = conn.execute(query.order_by(other.c.owner, other.c.server_name))
+    rows = conn.execute(query.order_by(*_ORDER))
     return [
         {
             "owner": row.owner,

@@ -105,6 +105,31 @@ def test_a_home_is_removed_when_its_owners_name_is_said_twice(conn):
         ask(conn, "home.remove", user="alice", reason="left", confirm="alice")
 
 
+def test_each_home_of_a_server_is_listed_and_removed_by_its_place(conn):
+    places = [("aws", "eu-west-1"), ("aws", "us-east-1"), ("local", "here")]
+    keys = [
+        add_instance(conn, actual="stopped", cloud=cloud, region=region, created_us=at_s * S)
+        for at_s, (cloud, region) in enumerate(places)
+    ]
+    # A second use of a home is no second home.
+    keys[0] = add_instance(conn, actual="stopped", cloud="aws", region="eu-west-1")
+    homes = ask(conn, "home.list")["homes"]
+    assert [(each["cloud"], each["region"]) for each in homes] == places
+    assert [each["instance"] for each in homes] == keys
+    which = {"user": "alice", "reason": "left", "confirm": "alice"}
+    for given in ({}, {"cloud": "aws"}):
+        with pytest.raises(BadInput, match=r"homes in aws eu-west-1; aws us-east-1.*: give cloud"):
+            ask(conn, "home.remove", **which, **given)
+    with pytest.raises(NotFound, match="has no home there"):
+        ask(conn, "home.remove", **which, cloud="local", region="us-east-1")
+    asked = ask(conn, "home.remove", **which, cloud="aws", region="us-east-1")
+    assert asked["instance"] == keys[1]
+    assert take_up_all(conn) == [("remove", "root", "accepted")]
+    assert [get(conn, key).wanted == "gone" for key in keys] == [False, True, False]
+    change(conn, keys[1], actual="gone")
+    assert [each["instance"] for each in ask(conn, "home.list")["homes"]] == [keys[0], keys[2]]
+
+
 def test_the_home_of_one_that_runs_stays(conn):
     add_instance(conn)
     with pytest.raises(Conflict, match="is running; stop it first"):
