@@ -108,6 +108,11 @@ class World:
         with self.database.read() as conn:
             return conn.execute(select(func.count()).select_from(table)).scalar_one()
 
+    def months(self):
+        query = "SELECT relname FROM pg_class WHERE relname ~ '^audit_event_[0-9]{4}_[0-9]{2}$'"
+        with self.database.read() as conn:
+            return [row[0] for row in conn.exec_driver_sql(query)]
+
     def parts(self):
         with self.database.read() as conn:
             return conn.execute(select(audit_part).order_by(audit_part.c.since_us)).all()
@@ -250,6 +255,19 @@ async def test_large_months_are_moved_in_parts(world, monkeypatch):
     await world.mover().step()
     assert len(world.parts()) > 10 and world.count(audit_event) == 0
     assert world.answers() == before
+
+
+async def test_a_month_that_somebody_still_reads_is_dropped_by_a_later_move(world):
+    if world.database.dialect != "postgresql":
+        pytest.skip("SQLite has no partitions")
+    assert world.months()
+    with world.database.read() as conn:
+        conn.execute(select(func.count()).select_from(audit_event))  # holds it until the end
+        await world.mover().step()
+        assert world.count(audit_event) == 0
+        assert world.months()
+    await world.mover().step()
+    assert world.months() == []
 
 
 async def test_an_object_store_holds_cold_months(database, world, tmp_path):

@@ -23,7 +23,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from nightingale_hub.clock import month_bounds_us, now_us, to_datetime
 from nightingale_hub.log_leaf import append_leaf
 from nightingale_hub.service import Context
-from nightingale_hub.services.audit.months import drop_month, format_month
+from nightingale_hub.services.audit.months import drop_months, format_month
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.audit import (
     audit_event,
@@ -104,6 +104,8 @@ class Mover:
         await self.clean()
         while await self.move_next():
             pass
+        before_us = find_hot_since(self._context.settings.audit_hot_months, self._clock())
+        await self._context.write(lambda conn: drop_months(conn, before_us))
 
     async def clean(self) -> None:
         """Remove the files of parts that do not count, then their rows."""
@@ -134,7 +136,6 @@ class Mover:
         except LinesCame:
             log.info("lines came for %s while it was made; they are moved anew", part.name)
             return True
-        await self._context.write(lambda conn: drop_month(conn, format_month(since_us)))
         return True
 
     def _note(self, conn: Connection, since_us: int, until_us: int) -> Row[Any]:
