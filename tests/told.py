@@ -10,12 +10,14 @@ from typing import Any
 
 from sqlalchemy import insert
 
+from nightingale_hub.clock import month_bounds_us, to_datetime
 from nightingale_hub.money import format_usd
 from nightingale_hub.services.billing.burning import burn_grants
 from nightingale_hub.services.billing.grants import NewGrant, give
 from nightingale_hub.services.billing.ledger import fold_balances
 from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.services.billing.posting import (
+    list_long,
     list_uncredited,
     list_unrated,
     post_credit,
@@ -137,6 +139,16 @@ class Told:
 
     def tell_disk(self, name, *when):
         begin_holding(self.conn, self.key, "disk", name, "disk.S", self.at(*when))
+
+    def tell_grown(self, name, sku, *when):
+        begin_holding(self.conn, self.key, "disk", name, sku, self.at(*when))
+
+    def tell_biller(self, _looks, *when):
+        at_us = self.at(*when)
+        store(self.conn, self.keys, self.proofs)
+        post_segments(self.conn, list_unrated(self.conn), at_us)
+        month_us, _ = month_bounds_us(to_datetime(at_us).strftime("%Y-%m"))
+        post_segments(self.conn, list_long(self.conn, month_us), at_us)
 
     def tell_removed(self, name, *when):
         end_holding(self.conn, "disk", name, self.at(*when))

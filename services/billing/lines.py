@@ -16,6 +16,7 @@ USAGE = "usage"  # what a customer pays by
 STORAGE = "storage"  # a disk or an address that exists after the stop
 CREDIT = "credit"  # time in which the platform failed
 COST = "cost"  # what a cloud bills us and nobody pays; on no statement
+HELD = ("disk", "address")  # the meters of what may outlive an instance
 LAUNCH_ENDS = ("stop accepted", "gone", "crashed")
 # The meter refines the start of a boot by later beats, but never of one that is proven so long.
 SETTLED_US = 3600 * US_PER_S
@@ -85,6 +86,12 @@ class Usage(NamedTuple):
     created_us: int
     stop_accepted_us: int | None
     gone_us: int | None
+
+    @property
+    def stop_us(self) -> int | None:
+        """Until when the rate of the instance pays for its disk and address; None while it runs."""
+        ends = [at for at in (self.stop_accepted_us, self.gone_us) if at is not None]
+        return min(ends, default=None)
 
     def end(self, at_us: int) -> "Usage":
         """Return it as it would be if it ended at *at_us*, or at the end that the record has."""

@@ -7,13 +7,14 @@ all others many at a time.
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, select
+from sqlalchemy import ColumnElement, Connection, Row, exists, select
 
 from nightingale_hub.bulk import insert_rows
 from nightingale_hub.services.billing.cover import cover, is_in_order
 from nightingale_hub.services.billing.ledger import Journal, post_all
 from nightingale_hub.services.billing.lines import (
     CREDIT,
+    HELD,
     SETTLED_US,
     USAGE,
     Line,
@@ -32,9 +33,6 @@ COLUMNS = (
 )  # fmt: skip
 
 
-HELD = ("disk", "address")
-
-
 def find_line(conn: Connection, key: str) -> Row[Any] | None:
     """Return the line that was posted under *key*, or None."""
     return conn.execute(select(line_item).where(line_item.c.idem_key == key)).one_or_none()
@@ -43,23 +41,35 @@ def find_line(conn: Connection, key: str) -> Row[Any] | None:
 def list_unrated(
     conn: Connection, after_id: int = 0, limit: int = 500, since_us: int = 0
 ) -> list[Usage]:
-    """Return ended segments, by id, whose last line is not there; only ends from *since_us* on."""
+    """Return ended segments, by id, whose last line is not there; only ends from *since_us* on.
+
+    Of a disk or an address only once its instance has stopped: until when it is free is not known
+    before.
+    """
     last = exists().where(
         line_item.c.segment_id == segment.c.id,
         line_item.c.end_us == segment.c.end_us,
         line_item.c.kind != CREDIT,
     )
-    return list_usage(conn, (segment.c.end_us >= since_us) & ~last, after_id, limit)
+    condition = (segment.c.end_us >= since_us) & ~last & _may_be_rated()
+    return list_usage(conn, condition, after_id, limit)
 
 
 def list_long(conn: Connection, month_us: int, after_id: int = 0, limit: int = 500) -> list[Usage]:
     """Return open segments from before *month_us*, when a month began, and proven past it.
 
-    A disk or an address is there until the record says otherwise, and needs no beat.
+    A disk or an address is there until the record says otherwise, and needs no beat; it is free
+    until its instance stops.
     """
     is_proven = (segment.c.seen_us - SETTLED_US > month_us) | segment.c.meter.in_(HELD)
     is_long = (segment.c.start_us < month_us) & is_proven
-    return list_usage(conn, segment.c.end_us.is_(None) & is_long, after_id, limit)
+    condition = segment.c.end_us.is_(None) & is_long & _may_be_rated()
+    return list_usage(conn, condition, after_id, limit)
+
+
+def _may_be_rated() -> ColumnElement[bool]:
+    has_stopped = instance.c.stop_accepted_us.is_not(None) | instance.c.gone_us.is_not(None)
+    return segment.c.meter.not_in(HELD) | has_stopped
 
 
 def list_uncredited(conn: Connection, limit: int = 500) -> list[Row[Any]]:

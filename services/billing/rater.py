@@ -15,6 +15,7 @@ from nightingale_hub.offers import Size, list_skus
 from nightingale_hub.services.billing.lines import (
     COST,
     CREDIT,
+    HELD,
     LAUNCH_ENDS,
     STORAGE,
     USAGE,
@@ -47,20 +48,22 @@ class Rater:
     def make_lines(self, row: Usage, until_us: int | None = None) -> list[Line]:
         """Return the lines of the segment *row*, one for each month.
 
-        Of one that has no end only the months that are over at *until_us*. Raises `NotFound` for
-        a plan or a price that is not there.
+        Of one that has no end only the months that are over at *until_us*. Of a disk or an address
+        none before its instance stops, for until then it is free. Raises `NotFound` for a plan or
+        a price that is not there.
         """
+        stop_us = row.stop_us if row.meter in HELD else row.start_us
+        if stop_us is None:
+            return []
         terms = self.find_terms(row.owner, row.created_us)
         kind = self._kind(row, terms)
         if kind == COST:
             return [] if row.end_us is None else [self._cost(row, terms)]
         begin_us = self._begin(row)
-        start_us = row.start_us
-        if kind == STORAGE:
-            start_us = max(start_us, _free_until(row))
         end_us = row.end_us if row.end_us is not None else until_us
         assert end_us is not None
-        end_us = max(end_us, start_us)
+        end_us = max(end_us, row.start_us)
+        start_us = min(max(row.start_us, stop_us), end_us)
         first, last = count_seconds(begin_us, start_us), count_seconds(begin_us, end_us)
         if kind == USAGE and row.end_us is not None and terms.plan.minimum_s:
             last += self._missing_seconds(row, terms, last - first)
@@ -200,7 +203,8 @@ class Rater:
         """Return what the cloud bills us for an ended segment and no customer pays."""
         assert row.end_us is not None
         begin_us = self._begin(row)
-        seconds = count_seconds(begin_us, row.end_us) - count_seconds(begin_us, row.start_us)
+        first, last = count_seconds(begin_us, row.start_us), count_seconds(begin_us, row.end_us)
+        seconds = last - first
         rate = row.nano_usd_per_hour
         if row.meter == "allocated":
             if row.cause in LAUNCH_ENDS:
@@ -214,8 +218,8 @@ class Rater:
         else:
             rate = find_steps(self._conn, row.cloud, row.region, [self._sku(row)], USD)[-1][1]
             # Until the stop it is part of what was paid for the instance.
-            paid = count_before(begin_us, seconds, max(row.start_us, _free_until(row)))
-            seconds -= paid
+            assert row.stop_us is not None
+            seconds = last - max(first, count_before(begin_us, last, row.stop_us))
         return Line(
             key=f"segment:{row.id}",
             kind=COST,
@@ -229,12 +233,6 @@ class Rater:
             end_us=row.end_us,
             pieces=((max(0, seconds), rate),),
         )
-
-
-def _free_until(row: Usage) -> int:
-    """Return until when the rate of the instance pays for its disk and its address."""
-    ends = [at for at in (row.stop_accepted_us, row.gone_us) if at is not None]
-    return min(ends, default=row.start_us)
 
 
 @lru_cache(maxsize=4096)
