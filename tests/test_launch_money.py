@@ -122,7 +122,14 @@ async def test_billing_holds_once_quotes_compares_and_refuses_whoever_may_not_as
         for token in ("console-token", "alice-token", "", "nonsense"):
             reply = await client.post("holds", token, json={"instance_id": key})
             assert reply.status_code == 403, token
-        for wrong, status in (({}, 400), ({"instance_id": 7}, 400), ({"instance_id": "i-0"}, 404)):
+        resize = {"instance_id": key, "cpu": "M", "nano_usd_per_hour": 5}
+        for wrong, status in (
+            ({}, 400),
+            ({"instance_id": 7}, 400),
+            ({"instance_id": "i-0"}, 404),
+            (resize, 400),
+            ({**resize, "instance_type": 7}, 400),
+        ):
             assert (
                 await client.post("holds", "supervisor-token", json=wrong)
             ).status_code == status

@@ -6,9 +6,11 @@ import re
 import pytest
 from sqlalchemy import insert
 
+from nightingale_hub import resizing
 from nightingale_hub.errors import NotFound
 from nightingale_hub.offers import Offer, Size, list_choices
 from nightingale_hub.services.billing import holds
+from nightingale_hub.services.billing.keeper import keep
 from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.spawner.form import render_form
 from nightingale_hub.tables.billing import price
@@ -16,9 +18,10 @@ from nightingale_hub.tables.instances import instance
 from nightingale_hub.terms import Plan, find_tariff, rate_offer, resolve_terms
 from tests.desk import ask
 from tests.prices import add_prices
-from tests.record import add_instance
+from tests.record import S, add_instance
 
 DEAR = Plan("dear", effective_us=1, markup_ppm=333_333)
+BOOK = Plan("book", effective_us=1, price="book")
 
 
 @pytest.fixture
@@ -26,12 +29,13 @@ def conn(database):
     with database.write() as conn:
         add_prices(conn)
         publish_plan(conn, DEAR, 0)
+        publish_plan(conn, BOOK, 0)
         yield conn
 
 
-def add_payer(conn, currency="USD"):
+def add_payer(conn, currency="USD", plan="dear"):
     ask(conn, "customer.add", 2, id="org/lab", name="Lab", kind="private", currency=currency)
-    ask(conn, "customer.plan", 2, customer="org/lab", plan="dear")
+    ask(conn, "customer.plan", 2, customer="org/lab", plan=plan)
     ask(conn, "member.add", 2, customer="org/lab", user="alice")
 
 
@@ -84,6 +88,33 @@ def test_the_price_that_is_shown_is_the_price_that_is_held(conn, currency):
     offer = Offer("local", "here", "x", size, 2, 50, nano_usd)
     assert find_tariff(conn, "alice", "local", "here", 3).rate(size) == held
     assert rate_offer(conn, row, offer) == held, key
+
+
+@pytest.mark.parametrize(("currency", "plan"), [("USD", "dear"), ("USD", "book"), ("EUR", "dear")])
+def test_a_resize_in_a_cloud_is_held_at_the_price_of_the_type_it_will_be(conn, currency, plan):
+    add_payer(conn, currency, plan)
+    for sku, nano in (("type.small", 100), ("type.big", 7_000_003), ("disk.M", 50)):
+        conn.execute(
+            insert(price).values(
+                cloud="aws", region="here", sku=sku, currency=currency, nano_per_hour=nano,
+                effective_us=0, published_us=0, source="test",
+            )
+        )  # fmt: skip
+    key = add_instance(
+        conn, cloud="aws", instance_type="small", created_us=3, nano_usd_per_hour=150
+    )
+    row = conn.execute(instance.select()).one()
+    offer = Offer("aws", "here", "big", Size("L", "none", "M"), 4, 50, 7_000_053)
+    shown = rate_offer(conn, row, offer)
+    before = holds.ask(conn, key, 3 + S)
+    wanted = holds.Wanted(offer.size, "big", offer.nano_usd_per_hour)
+    assert before.nano_per_hour < shown
+    assert holds.ask_resize(conn, key, wanted, 3 + S).nano_per_hour == shown
+    wish = resizing.Plan(resizing.to_offer(row, row), offer)
+    resizing.ask_resize(conn, row, wish, "alice", 3 + S)
+    keep(conn, key, 110 * S)
+    kept = holds.find_hold(conn, key)
+    assert kept is not None and kept.nano_per_hour == shown, "and kept while it is on the way"
 
 
 def test_a_size_without_a_price_in_the_payers_currency_has_none(conn):

@@ -67,24 +67,29 @@ class HoldHandler(CounterHandler):
     async def post(self) -> None:
         """Reply the hold of `{"instance_id"}`, the same however often it is asked for.
 
-        For a resize with `cpu`, `gpu`, `disk` and `nano_usd_per_hour` as well.
+        For a resize with `cpu`, `gpu`, `disk`, `instance_type` and `nano_usd_per_hour` as well.
 
         Raises `OverBudget` when there is not enough, `NotFound` for an unknown instance.
         """
         await self.require_service("supervisor")
         body = self.bounded_body()
         instance_id, nano = body.pop("instance_id", None), body.pop("nano_usd_per_hour", None)
+        instance_type = body.pop("instance_type", None)
         if not isinstance(instance_id, str):
             raise BadInput("instance_id names the instance")
-        if body and (type(nano) is not int or nano < 0):
-            raise BadInput("a resize needs nano_usd_per_hour, a whole number")
-        size, at_us = parse_size(body) if body else None, now_us()
+        wanted, at_us = None, now_us()
+        if body:
+            if type(nano) is not int or nano < 0:
+                raise BadInput("a resize needs nano_usd_per_hour, a whole number")
+            if not isinstance(instance_type, str) or not instance_type:
+                raise BadInput("a resize needs instance_type, which a cloud prices it by")
+            wanted = holds.Wanted(parse_size(body), instance_type, nano)
 
         def work(conn: Connection) -> dict[str, Any]:
-            if size is None:
+            if wanted is None:
                 kept = holds.ask(conn, instance_id, at_us)
             else:
-                kept = holds.ask_resize(conn, instance_id, size, nano, at_us)
+                kept = holds.ask_resize(conn, instance_id, wanted, at_us)
             return holds.describe(instances.get(conn, instance_id), kept)
 
         self.reply(await self.context.write(work))

@@ -117,9 +117,16 @@ def ask(conn: Connection, instance_id: str, at_us: int) -> Row[Any]:
     return made
 
 
-def ask_resize(
-    conn: Connection, instance_id: str, size: Size, nano_usd_per_hour: int, at_us: int
-) -> Row[Any]:
+@dataclass(frozen=True)
+class Wanted:
+    """What a resize will make of an instance, as far as it is paid for."""
+
+    size: Size
+    instance_type: str
+    nano_usd_per_hour: int
+
+
+def ask_resize(conn: Connection, instance_id: str, wanted: Wanted, at_us: int) -> Row[Any]:
     """Hold the money that an instance will need at another size, before it gets it.
 
     As far ahead as while it runs; a cheaper size changes nothing. Raises as `ask`.
@@ -127,7 +134,7 @@ def ask_resize(
     row, kept = instances.get(conn, instance_id), ask(conn, instance_id, at_us)
     terms = resolve_terms(conn, row.owner, row.created_us)
     lock_customer(conn, terms.customer, at_us)
-    nano = find_rate(conn, resized(row, size, nano_usd_per_hour), terms, at_us)
+    nano = find_rate(conn, resized(row, wanted), terms, at_us)
     if nano <= kept.nano_per_hour:
         return kept
     room = find_room(conn, terms.customer, row, kept.project, nano, at_us)
@@ -140,8 +147,8 @@ def ask_resize(
     ]
     if price_of(max(0, seconds - posted), nano) + kept.disk_micro + SLACK_MICRO > room.micro:
         raise OverBudget(
-            f"the money for {instance_id} at {size} cannot be held: {room.because}; choose a "
-            "smaller size, or ask whoever manages the budget"
+            f"the money for {instance_id} at {wanted.size} cannot be held: {room.because}; choose "
+            "a smaller size, or ask whoever manages the budget"
         )
     conn.execute(
         update(hold)
@@ -153,11 +160,10 @@ def ask_resize(
     return made
 
 
-def resized(row: Row[Any], size: Size, nano_usd_per_hour: int) -> Any:
-    """Return instance *row* as it will be at *size*."""
-    return SimpleNamespace(
-        **{**row._mapping, **asdict(size), "nano_usd_per_hour": nano_usd_per_hour}
-    )
+def resized(row: Row[Any], wanted: Wanted) -> Any:
+    """Return instance *row* as it will be, with the type that a cloud prices it by."""
+    kept = {name: value for name, value in vars(wanted).items() if name != "size"}
+    return SimpleNamespace(**{**row._mapping, **asdict(wanted.size), **kept})
 
 
 def find_hold(conn: Connection, instance_id: str) -> Row[Any] | None:

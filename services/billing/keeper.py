@@ -22,7 +22,13 @@ from nightingale_hub.services.billing import reach
 from nightingale_hub.services.billing.alerts import note_alerts, tell_alert
 from nightingale_hub.services.billing.budgets import list_live_holds, stand
 from nightingale_hub.services.billing.burning import burn_grants
-from nightingale_hub.services.billing.holds import find_hold, find_rate, release_if_over, resized
+from nightingale_hub.services.billing.holds import (
+    Wanted,
+    find_hold,
+    find_rate,
+    release_if_over,
+    resized,
+)
 from nightingale_hub.services.billing.payer import lock_customer
 from nightingale_hub.services.billing.room import Room, affordable_seconds, find_room
 from nightingale_hub.tables.budgets import hold
@@ -95,7 +101,8 @@ def _find_rate(conn: Connection, row: Row[Any], terms: Terms, at_us: int) -> int
     if wish is None:
         return nano
     size = Size(wish.cpu, wish.gpu, wish.disk)
-    return max(nano, find_rate(conn, resized(row, size, wish.nano_usd_per_hour), terms, at_us))
+    wanted = Wanted(size, wish.instance_type, wish.nano_usd_per_hour)
+    return max(nano, find_rate(conn, resized(row, wanted), terms, at_us))
 
 
 def _warn(conn: Connection, row: Row[Any], room: Room, stop_us: int, at_us: int) -> None:

@@ -46,7 +46,11 @@ class Money:
 
     async def hold_resize(self, instance_id: str, offer: Offer) -> None:
         """Have the money held that an instance will need as *offer*; raises as `hold`."""
-        wanted = {**asdict(offer.size), "nano_usd_per_hour": offer.nano_usd_per_hour}
+        wanted = {
+            **asdict(offer.size),
+            "instance_type": offer.instance_type,
+            "nano_usd_per_hour": offer.nano_usd_per_hour,
+        }
         await self._hold({"instance_id": instance_id, **wanted})
 
     async def _hold(self, body: dict[str, Any]) -> None:
