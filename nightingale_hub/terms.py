@@ -149,3 +149,18 @@ def rate_offer(conn: Connection, row: Row[Any], offer: Offer) -> int:
     if nano is None:
         raise NotFound(f"{offer.size} on {row.cloud} has no price in {tariff.currency}")
     return nano
+
+
+def find_unpriced(conn: Connection, row: Row[Any], offer: Offer, at_us: int) -> str:
+    """Return why whoever pays for instance *row* could not be charged for *offer*; empty: can be.
+
+    By the price that was shown nothing else is looked up; by the book each part needs a price.
+    """
+    terms = resolve_terms(conn, row.owner, row.created_us)
+    currency = terms.customer.currency
+    if terms.plan.price == "shown" and currency == USD:
+        return ""
+    listed = list_prices(conn, offer.cloud, offer.region, currency, at_us)
+    skus = list_skus(offer.cloud, offer.instance_type, offer.size)
+    missing = [sku for sku in skus if sku not in listed]
+    return f"{missing[0]} has no price in {currency} there" if missing else ""

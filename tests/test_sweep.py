@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.clouds import parse_clouds
@@ -11,15 +12,25 @@ from nightingale_hub.errors import ConfigError
 from nightingale_hub.instances import get, list_progress
 from nightingale_hub.notices import list_notices
 from nightingale_hub.orphans import list_orphans
+from nightingale_hub.services.billing.plans import publish_plan
 from nightingale_hub.services.supervisor import capacity
-from nightingale_hub.services.supervisor.capacity import explain_end, find_lack, find_next_type
+from nightingale_hub.services.supervisor.capacity import (
+    explain_end,
+    find_lack,
+    find_next_type,
+    try_instead,
+)
 from nightingale_hub.services.supervisor.inventory import explain_reason
 from nightingale_hub.services.supervisor.runs import Ended
 from nightingale_hub.services.supervisor.sweep import Sweep
 from nightingale_hub.services.supervisor.work import Work
 from nightingale_hub.settings import NightingaleHub
+from nightingale_hub.tables.billing import price
+from nightingale_hub.tables.customers import customer
 from nightingale_hub.tables.instances import instance
+from nightingale_hub.terms import Plan
 from tests.aws import IMAGE, REGION, running_moto
+from tests.desk import ask
 from tests.prices import add_prices
 from tests.record import add_instance, list_shapes
 from tests.serving import make_context
@@ -155,6 +166,74 @@ async def test_another_type_than_the_recorded_is_recorded_from_then_on(sweep, da
         [*_, last] = list_shapes(conn, "i-aaaaaaaaaaaa")
         assert [each.cause for each in list_shapes(conn, "i-aaaaaaaaaaaa")].count("drift") == 1
     assert (last.instance_type, last.nano_usd_per_hour) == ("t3.micro", 7)
+
+
+def pay_by_the_book(conn, *types):
+    """Have alice pay by the book, which has a price for *types* and no others."""
+    publish_plan(conn, Plan("book", effective_us=0, price="book"), 0)
+    ask(conn, "customer.add", 1, id="org/lab", name="Lab", kind="private")
+    ask(conn, "customer.plan", 1, customer="org/lab", plan="book")
+    ask(conn, "member.add", 1, customer="org/lab", user="alice")
+    for sku in ("disk.M", *(f"type.{name}" for name in types)):
+        conn.execute(
+            insert(price).values(
+                cloud="aws", region=REGION, sku=sku, nano_per_hour=5, effective_us=0,
+                published_us=0, source="test",
+            )
+        )  # fmt: skip
+
+
+async def test_another_type_that_its_payer_has_no_price_for_is_told_and_not_charged(
+    sweep, database, aws
+):
+    key = "i-aaaaaaaaaaaa"
+    with database.write() as conn:
+        pay_by_the_book(conn, "g5.xlarge")
+        add_instance(conn, key, cloud="aws", region=REGION, instance_type="g5.xlarge")
+    run_instance(aws, key)
+    for _ in range(2):
+        await sweep.step()
+    with database.read() as conn:
+        assert list_shapes(conn, key) == []
+        [told] = [each.message for each in list_progress(conn, key)]
+    assert "type.t3.micro has no price in USD" in told and "charged as g5.xlarge" in told
+
+
+async def test_what_its_payer_has_no_price_for_is_not_tried_instead(sweep, database):
+    key, lack = "i-aaaaaaaaaaaa", "InsufficientInstanceCapacity"
+    settings = sweep._context.settings
+    then = {"cloud": "aws", "region": "us-west-2"}
+    instead = {"g5.xlarge": ["g5.2xlarge", "g4dn.xlarge"]}
+    settings.clouds["aws"] |= {"zones": [], "instead": instead, "then": then}
+    with database.write() as conn:
+        pay_by_the_book(conn, "g5.xlarge", "g4dn.xlarge")
+        for sku in ("type.t3.xlarge", "disk.M"):
+            conn.execute(
+                insert(price).values(
+                    cloud="aws", region="us-west-2", sku=sku, nano_per_hour=5, effective_us=0,
+                    published_us=0, source="test", currency="USD",
+                )
+            )  # fmt: skip
+        where = {"cloud": "aws", "region": REGION, "actual": "launching", "ready_us": None}
+        add_instance(conn, key, instance_type="g5.xlarge", **where)
+    ended = Ended(0, "", 1, lack)
+    for expected in (True, False):
+        with database.read() as conn:
+            row = get(conn, key)
+        work = Work(sweep._context, row, sweep._clock)
+        assert await try_instead(work, ended, lack) is expected
+        if expected:
+            # Its payer has since come to pay in another currency than the other region's book.
+            with database.write() as conn:
+                assert get(conn, key).instance_type == "g4dn.xlarge"
+                conn.execute(customer.update().values(currency="EUR"))
+    with database.read() as conn:
+        lines = [each.message.partition("; ")[2] for each in list_progress(conn, key)]
+    assert lines[:2] == [
+        "not trying g5.2xlarge: type.g5.2xlarge has no price in USD there",
+        "trying g4dn.xlarge",
+    ]
+    assert lines[2].startswith("not trying aws us-west-2: type.")
 
 
 async def test_a_cloud_that_does_not_answer_removes_nothing_and_stops_nothing(

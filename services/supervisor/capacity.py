@@ -23,6 +23,7 @@ from nightingale_hub.services.supervisor.ground import find_home_zone, get_cloud
 from nightingale_hub.services.supervisor.runs import Ended, bring_to_end
 from nightingale_hub.services.supervisor.work import Work
 from nightingale_hub.shapes import change_shape
+from nightingale_hub.terms import find_unpriced
 
 FIRST_PAUSE_S = 1.0
 # The code alone, as a word: a resource's own name may hold any of these.
@@ -90,10 +91,10 @@ async def try_instead(work: Work, ended: Ended, lack: str) -> bool:
             await remove_home(context, work.site)
             await _go_on(work, ended, zone, lack, f"{where}; trying zone {left[0]}")
             return True
-        other = find_next_type(cloud.get("instead", {}), row.instance_type)
-        if other is not None:
-            offer = replace(to_offer(row, row), instance_type=other)
-            await _go_on(work, ended, zone, lack, f"{where}; trying {other}", offer)
+        offer = await _find_next(work, cloud.get("instead", {}), where)
+        if offer is not None:
+            said = f"{where}; trying {offer.instance_type}"
+            await _go_on(work, ended, zone, lack, said, offer)
             return True
         then = cloud.get("then")
         if then is None or not is_fresh:
@@ -108,6 +109,28 @@ async def try_instead(work: Work, ended: Ended, lack: str) -> bool:
             f"{where}, trying again in {{pause}}: {error}", FIRST_PAUSE_S, ended.close
         )
         return True
+
+
+async def _find_next(work: Work, instead: Mapping[str, Sequence[str]], where: str) -> Offer | None:
+    """Return the instance as the next type that its payer has a price for, or None."""
+    name = find_next_type(instead, work.row.instance_type)
+    while name is not None:
+        offer = replace(to_offer(work.row, work.row), instance_type=name)
+        if await _has_price(work, offer, f"{where}; not trying {name}"):
+            return offer
+        name = find_next_type(instead, name)
+    return None
+
+
+async def _has_price(work: Work, offer: Offer, passing: str) -> bool:
+    """Tell whether *offer* can be charged for; where it can't, say *passing* and why."""
+    row, at_us = work.row, work.clock()
+    why = await work.context.read(lambda conn: find_unpriced(conn, row, offer, at_us))
+    if why:
+        await work.context.write(
+            lambda conn: add_progress(conn, row.id, at_us, f"{passing}: {why}")
+        )
+    return not why
 
 
 async def _go_on(
@@ -141,6 +164,8 @@ async def _change_cloud(
     except NoOffer:
         return False
     name = f"{then['cloud']} {then['region']}"
+    if not await _has_price(work, found, f"{where}; not trying {name}"):
+        return False
 
     def leave(conn: Connection) -> None:
         # Nothing went well yet, so the attempts count on.

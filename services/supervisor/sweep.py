@@ -16,7 +16,15 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.errors import NightingaleError, Unavailable
-from nightingale_hub.instances import ENDED, Cause, State, add_progress, find, list_running
+from nightingale_hub.instances import (
+    ENDED,
+    Cause,
+    State,
+    add_progress,
+    find,
+    list_progress,
+    list_running,
+)
 from nightingale_hub.instances import want_stopped as accept_stop
 from nightingale_hub.resizing import to_offer
 from nightingale_hub.service import Context
@@ -30,6 +38,7 @@ from nightingale_hub.services.supervisor.recovery import ENDING, parse_cloud_id
 from nightingale_hub.shapes import change_shape
 from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.orphans import orphan
+from nightingale_hub.terms import find_unpriced
 from nightingale_hub.terraform.states import find_state
 from nightingale_hub.usage import close_faults, find_boot, note_fault, note_stop
 
@@ -228,14 +237,21 @@ def _note_impaired(
 
 
 def _record_drift(conn: Connection, instance_id: str, observed: str, at_us: int) -> None:
-    """Append the type that was observed; the price stays the one that was shown."""
+    """Append the type that was observed; the price stays the one that was shown.
+
+    One that the payer has no price for is told once, and it is charged as what it was.
+    """
     row = find(conn, instance_id)
     if row is None or row.actual != State.RUNNING or row.instance_type == observed:
         return
-    log.warning("instance %s is %s, not %s", instance_id, observed, row.instance_type)
-    change_shape(
-        conn, instance_id, replace(to_offer(row, row), instance_type=observed), at_us, "drift"
-    )
-    add_progress(
-        conn, instance_id, at_us, f"The cloud says that it is {observed}, not {row.instance_type}"
-    )
+    said = f"The cloud says that it is {observed}, not {row.instance_type}"
+    offer = replace(to_offer(row, row), instance_type=observed)
+    why = find_unpriced(conn, row, offer, at_us)
+    if why:
+        said += f"; it is charged as {row.instance_type}, for {why}"
+        if any(each.message == said for each in list_progress(conn, instance_id)):
+            return
+    else:
+        change_shape(conn, instance_id, offer, at_us, "drift")
+    log.warning("instance %s: %s", instance_id, said)
+    add_progress(conn, instance_id, at_us, said)
