@@ -126,6 +126,8 @@ def count_free_seconds(conn: Connection, month: str, line_ids: Sequence[int]) ->
     for amount, markup in rows:
         if markup > -PPM:
             beyond += amount - divide(amount * PPM, PPM + markup)
+    if beyond <= 0:
+        return 0  # without a look at everyone else's month
     start_us, end_us = month_bounds_us(month)
     free_micro, free_s = conn.execute(
         select(
