@@ -6,6 +6,8 @@ from nightingale_hub.errors import NoOffer
 from nightingale_hub.homes import find_place
 from nightingale_hub.instances import get
 from nightingale_hub.offers import Size
+from nightingale_hub.services.supervisor import ground
+from nightingale_hub.services.supervisor.site import Site
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.spawner.record import Record
 from nightingale_hub.spawner.server import Server
@@ -41,6 +43,25 @@ async def test_a_start_after_one_that_went_on_in_another_cloud_finds_its_home(da
         change(conn, home, actual="gone")
     with pytest.raises(NoOffer, match="aws us-east-1"):
         await server.ask(Size(), {}, "/user/alice/")
+
+
+@pytest.mark.parametrize("part", ["home", "network"])
+def test_clouds_that_share_the_name_of_a_region_share_no_state(database, tmp_path, part):
+    settings = NightingaleHub.from_dict({"state_dir": str(tmp_path)})
+    cloud_set = {"zones": ["us-central1-a"], "hub_cidrs": ["10.0.0.0/24"]}
+    paths = []
+    for cloud in ("aws", "gcp", "gcp_cloud_run"):
+        with database.write() as conn:
+            key = add_stopped(conn, 80, cloud=cloud, region="us-central1")
+            site = Site(settings, get(conn, key))
+        grounds = {
+            "home": ground._home(site, cloud_set, {}),
+            "network": ground._network(site, cloud_set),
+        }
+        paths.append(grounds[part].path)
+    assert len(set(paths)) == 3
+    # States that exist are found where they are.
+    assert paths[0].startswith(f"{part}/us-central1")
 
 
 def test_a_home_that_was_removed_is_no_place_though_older_instances_used_it(database):

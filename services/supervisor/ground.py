@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ async def prepare(
     async def stand_on(ground: Ground) -> dict[str, Any]:
         if action == "apply":
             return await _ensure(context, site, ground, tell)
-        row = await context.read(partial(_find_ground, ground.path))
+        row = await context.read(lambda conn: find_ground(conn, ground.path))
         return {} if row is None else dict(json.loads(row.outputs))
 
     refs: dict[str, Any] = await stand_on(_network(site, cloud))
@@ -106,7 +105,7 @@ async def remove_home(context: Context, site: Site) -> None:
         await asyncio.to_thread(site.remove_home)
         return
     cloud = get_cloud(site)
-    network = await context.read(partial(_find_ground, _network(site, cloud).path))
+    network = await context.read(lambda conn: find_ground(conn, _network(site, cloud).path))
     if network is None:  # what it would stand on was never made
         return
     home = _home(site, cloud, json.loads(network.outputs)["network_ref"])
@@ -137,13 +136,8 @@ def _find_directory(site: Site, path: str) -> Path:
 
 def find_ground(conn: Connection, path: str) -> Any:
     """Return the row of what was last applied at *path*, or None."""
-    return conn.execute(
-        select(terraform_ground).where(terraform_ground.c.path == path)
-    ).one_or_none()
-
-
-def _find_ground(path: str, conn: Connection) -> Any:
-    return find_ground(conn, path)
+    query = select(terraform_ground).where(terraform_ground.c.path == path)
+    return conn.execute(query).one_or_none()
 
 
 def save_ground(
@@ -160,7 +154,13 @@ def save_ground(
 
 def name_home_path(row: Row[Any]) -> str:
     """Return the path of the state of the home that instance *row* uses."""
-    return f"home/{row.region}/{name_home(row.owner, row.server_name)}"
+    return f"home/{name_place(row)}/{name_home(row.owner, row.server_name)}"
+
+
+def name_place(row: Row[Any]) -> str:
+    """Return where *row* is in the path of a state; clouds may share the name of a region."""
+    # AWS's are the oldest, and were written without.
+    return str(row.region) if row.cloud == "aws" else f"{row.cloud}/{row.region}"
 
 
 def name_home(owner: str, server_name: str) -> str:
@@ -232,7 +232,7 @@ def _network(site: Site, cloud: dict[str, Any]) -> Ground:
         "hub_cidrs": cloud["hub_cidrs"],
     }
     variables |= {name: cloud[name] for name in ("cidr", "group") if name in cloud}
-    return Ground("network", f"network/{region}", variables)
+    return Ground("network", f"network/{name_place(site.row)}", variables)
 
 
 def find_home_zone(conn: Connection, site: Site) -> str:
@@ -275,7 +275,7 @@ async def _list_datasets(
     return [
         Ground(
             "dataset",
-            f"dataset/{row.region}/{each.name}",
+            f"dataset/{name_place(row)}/{each.name}",
             {**common, "name": each.name, **here[each.name]},
         )
         for each in granted
