@@ -67,8 +67,9 @@ class AuditSettings(Configurable):
 
     count_egress = Bool(
         help="Count what researchers' processes send, by destination, in the audit log; data is "
-        "served only while that works. It needs nftables and isolate_users. Default: true when "
-        "the hub runs as root and nft is installed, else false.",
+        "served only while that works. The same rules keep them from NFS, so in a cloud no data is "
+        "served without. It needs nftables and isolate_users. Default: true when the hub runs as "
+        "root and nft is installed, else false.",
     ).tag(config=True)
 
     @default("count_egress")

@@ -5,12 +5,15 @@ import os
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 
 from nightingale_hub.errors import MountRefused
 from nightingale_hub.instance import egress as egress_module
 from nightingale_hub.instance.account import Account
+from nightingale_hub.instance.bootstrap import Boot, Launch
+from nightingale_hub.instance.data import Data
 from nightingale_hub.instance.egress import Egress, find_nft, name_table, resolve
 
 NOBODY = 65534
@@ -86,31 +89,65 @@ def test_bytes_are_counted_by_destination_and_user(egress, sink):
     assert egress.read()["other"] in (0, 928)  # 0 where the machine has no way out
 
 
-def ask_metadata(address: str, uid: int) -> str:
+def send_to(address: str, uid: int, port: int = 80) -> str:
     """Return what becomes of a packet to *address*: nothing listens there, and none need come."""
     code = (
         "import socket, sys\n"
         "family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET\n"
         "with socket.socket(family, socket.SOCK_DGRAM) as s:\n"
-        "    try: s.sendto(b'x', (sys.argv[1], 80)); print('sent')\n"
+        "    try: s.sendto(b'x', (sys.argv[1], int(sys.argv[2]))); print('sent')\n"
         "    except PermissionError: print('refused')\n"
         "    except OSError: print('no way there')\n"
     )
-    command = ["python3", "-S", "-c", code, address]
+    command = ["python3", "-S", "-c", code, address, str(port)]
     done = subprocess.run(command, user=uid, check=True, timeout=20, capture_output=True, text=True)
     return done.stdout.strip()
 
 
 @pytest.mark.parametrize("address", egress_module.METADATA)
 def test_the_clouds_word_on_the_instance_is_for_root_alone(egress, address):
-    before = ask_metadata(address, NOBODY)
-    assert before == ask_metadata(address, 0)
+    before = send_to(address, NOBODY)
+    assert before == send_to(address, 0)
     if before == "no way there":
         pytest.skip(f"this machine has no route to {address}")
     egress.start(server_port=1)
-    assert ask_metadata(address, NOBODY) == "refused"
-    assert ask_metadata(address, 0) == "sent"
+    assert send_to(address, NOBODY) == "refused"
+    assert send_to(address, 0) == "sent"
     assert egress.read() is not None
+
+
+@pytest.mark.parametrize("port", [111, 2049, 20048])
+def test_nobody_but_root_speaks_nfs(egress, port):
+    assert send_to("127.0.0.1", NOBODY, port) == "sent"
+    egress.start(server_port=1)
+    assert send_to("127.0.0.1", NOBODY, port) == "refused"
+    assert send_to("127.0.0.1", 0, port) == "sent"
+    code = f"import socket; socket.create_connection(('127.0.0.1', {port}), timeout=0.2)"
+    command = ["python3", "-S", "-c", code]
+    said = subprocess.run(command, user=NOBODY, timeout=20, capture_output=True, text=True)
+    assert "TimeoutError" in said.stderr, "TCP is stopped as well"
+
+
+def test_rules_that_do_not_stop_nfs_are_refused(egress, monkeypatch):
+    really = Egress._format
+    monkeypatch.setattr(
+        egress, "_format", lambda port: really(egress, port).replace("2049", "2050")
+    )
+    with pytest.raises(MountRefused, match="may send to port 2049, and so read a dataset past"):
+        egress.start(server_port=1)
+
+
+def test_in_a_cloud_no_data_is_served_without_the_rules(tmp_path):
+    boot = Boot("http://127.0.0.1:1/", "i-1", "x", cloud="aws")
+    launch = Launch(
+        owner="alice", command=[], environment={}, home=tmp_path, system_user=None, vcpus=None,
+        datasets=[], spool_limit_bytes=1 << 20, audit_limits={}, counts_egress=False,
+        credential="x", api_nonce="x", audit_url="", metering_url="", console_url="",
+        supervisor_url="",
+    )  # fmt: skip
+    data = Data(tmp_path, boot, launch, Account("nobody", NOBODY, NOBODY, True), "i-1")
+    with pytest.raises(MountRefused, match=r"aws serves no data .*count_egress"):
+        data.start(tmp_path / "at", 1, print, print, time.sleep)
 
 
 def test_root_of_a_user_namespace_is_counted_and_cannot_touch_the_rules(egress, sink):

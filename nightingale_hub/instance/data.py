@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from nightingale_hub.errors import MountRefused
 from nightingale_hub.instance.account import Account
 from nightingale_hub.instance.audit import Audit
 from nightingale_hub.instance.bootstrap import Boot, Launch
@@ -70,6 +71,12 @@ class Data:
         try:
             if self._launch.counts_egress:
                 self._egress = self._start_egress(server_port)
+            elif self._boot.cloud != "local":
+                # The rules that count are also what keeps the researcher from the storage.
+                raise MountRefused(
+                    f"{self._boot.cloud} serves no data without rules that keep its reader from "
+                    "the storage: set c.NightingaleHub.count_egress and isolate_users to True"
+                )
             names = [each["name"] for each in self._launch.datasets]
             ask = partial(ask_granted, self._boot.hub_url, self._launch.credential)
             self._watch = Watch(self._audit.spool, names, ask, self._egress, report)

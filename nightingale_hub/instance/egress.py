@@ -2,8 +2,10 @@
 
 The rules stand in a table of nftables that only root of the machine may change; a researcher who
 is root of a namespace of their own sees another table. Nothing is stopped but what asks the
-cloud's metadata service, whose word on the instance is for root alone. Rules that say nothing fail
-silently, so they are proved: a byte is sent as the researcher and must be counted.
+cloud's metadata service, whose word on the instance is for root alone, and what speaks NFS: the
+storage exports its datasets to the instance, and who asked it directly would read past the audit.
+The kernel's own mounts are root's. Rules that say nothing fail silently, so they are proved: a
+byte is sent as the researcher and must be counted, and one to each port of NFS must not leave.
 ref: https://wiki.nftables.org/wiki-nftables/index.php/Counters
 """
 
@@ -12,6 +14,7 @@ import shutil
 import socket
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from nightingale_hub.errors import MountRefused
@@ -22,6 +25,8 @@ CLASSES = ("hub", "local", "other")
 # Where clouds say who an instance is; Azure has a second address, AWS one of IPv6.
 METADATA = ("169.254.169.254", "168.63.129.16")
 METADATA_6 = "fd00:ec2::254"
+# The port mapper, NFS, and the mount service that version 3 asks first.
+NFS_PORTS = (111, 2049, 20048)
 _ANSWERS_WITHIN_S = 10.0
 _SEARCHED = "/usr/sbin:/sbin:/usr/local/sbin:/usr/bin:/bin"
 # Nobody listens there and nobody answers: the packet itself is all that is wanted.
@@ -55,6 +60,7 @@ table inet {table} {{
         type filter hook output priority 0; policy accept;
         meta skuid {{ {uids} }} ip daddr {{ {metadata} }} drop
         meta skuid {{ {uids} }} ip6 daddr {metadata6} drop
+        meta skuid {{ {uids} }} meta l4proto {{ tcp, udp }} th dport {{ {nfs} }} drop
         meta skuid {{ {uids} }} goto theirs
         ip saddr . tcp sport . ip daddr . tcp dport @flows4 goto classes
         ip6 saddr . tcp sport . ip6 daddr . tcp dport @flows6 goto classes
@@ -77,7 +83,8 @@ class Egress:
     def start(self, server_port: int) -> None:
         """Put the rules in force; the server answers the hub from *server_port*.
 
-        Raises `MountRefused` unless a byte that the account sends is seen to be counted.
+        Raises `MountRefused` unless a byte that the account sends is seen to be counted, and none
+        to a port of NFS is sent.
         """
         remove_table(self._table)
         _run_nft("-f", "-", text=self._format(server_port))
@@ -89,6 +96,13 @@ class Egress:
         if after is None or before is None or after["local"] <= before["local"]:
             self.end()
             raise MountRefused(f"what {self._account.name} sends is not counted here; {_HINT}")
+        for port in NFS_PORTS:
+            if not self._account.run(partial(_check_stopped, port)):
+                self.end()
+                raise MountRefused(
+                    f"{self._account.name} may send to port {port}, and so read a dataset past "
+                    "the audit; look at the machine's nftables"
+                )
 
     def read(self) -> dict[str, int] | None:
         """Return the bytes sent so far by class, or None when the rules are not as they were."""
@@ -121,6 +135,7 @@ class Egress:
             table=self._table,
             metadata=", ".join(METADATA),
             metadata6=METADATA_6,
+            nfs=", ".join(map(str, NFS_PORTS)),
             uids=", ".join(uids),
             counters="\n    ".join(f"counter {name} {{ }}" for name in CLASSES),
             classes="\n        ".join(classes),
@@ -165,6 +180,16 @@ def resolve(host: str, port: int) -> list[tuple[str, int]]:
 def _send_probe() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", _PROBE)
+
+
+def _check_stopped(port: int) -> None:
+    """Raise `ConnectionError` unless the kernel refuses to send to *port* of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        try:
+            sender.sendto(b"x", ("127.0.0.1", port))
+        except PermissionError:
+            return
+    raise ConnectionError(f"port {port} can be sent to")
 
 
 def _list_table(name: str) -> list[dict[str, Any]]:
