@@ -217,10 +217,11 @@ def resume(environment: Mapping[str, str]) -> list[Run]:
     """
     resumed = []
     for run in list_runs(environment):
-        if run.state == State.ENDED or run.has_runner():
-            continue
+        # A home may serve several servers, and another's runner need not be visible from here.
         is_ours = run.instance_id == environment.get(INSTANCE_NAME, "")
-        if run.state == State.WAITING and run.work == Work.COMMAND and is_ours:
+        if run.state == State.ENDED or not is_ours or run.has_runner():
+            continue
+        if run.state == State.WAITING and run.work == Work.COMMAND:
             start(run, environment)
             resumed.append(run)
             continue
