@@ -267,6 +267,24 @@ def test_a_server_started_again_goes_on_with_what_waits_for_its_size_alone(home,
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("work", [Work.COMMAND, Work.IDLE])
+def test_who_follows_a_run_that_was_cut_short_learns_of_a_failure(home, work):
+    cut = runs.create(home, work, command=["true"], then="stop")
+    cut.state = State.RUNNING
+    cut.save()
+    runs.resume(home)
+    done = run(home, "run", "--follow", cut.id)
+    assert (done.returncode, "cut short" in done.stderr) == (1, True)
+
+
+def test_who_follows_what_waited_ends_well_once_it_has_followed(console, home):
+    waited = subprocess.Popen(["sleep", "300"])
+    run(home, "stop", "-y", "--when-done", str(waited.pid))
+    waited.kill()
+    waited.wait()
+    assert run(home, "run", "--follow", only_run(home).id).returncode == 0
+
+
 def test_a_home_that_takes_no_file_starts_nothing(home):
     full = {**home, "HOME": "/dev/full"}
     done = run(full, "run", "--", "true")

@@ -140,7 +140,11 @@ def follow(run: Run, as_json: bool = False) -> int:
         say(visible(f"Run {latest.id}: {latest.outcome}{then}."))
     if latest.exit_code is not None:
         return latest.exit_code
-    return INTERRUPTED if latest.is_cancelled else 0
+    if latest.is_cancelled:
+        return INTERRUPTED
+    # What waited has no code of its own: it came to its end if something followed.
+    has_waited = latest.work != Work.COMMAND and latest.then_outcome
+    return 0 if has_waited else NightingaleError.exit_code
 
 
 def parse_then(text: str | None) -> tuple[str, dict[str, str]]:
