@@ -13,11 +13,13 @@ import pytest
 
 from nightingale_hub.errors import BadInput, NotFound
 from nightingale_hub.instance import runs
+from nightingale_hub.instance.attempt import Ends
+from nightingale_hub.instance.console_client import ConsoleClient
 from nightingale_hub.instance.memory import find_next_size, find_shortage
 from nightingale_hub.instance.programs import count_programs
 from nightingale_hub.instance.run_command import parse_then
-from nightingale_hub.instance.runner import is_idle
-from nightingale_hub.instance.runs import State, Work
+from nightingale_hub.instance.runner import Runner, is_idle
+from nightingale_hub.instance.runs import Run, State, Work
 from nightingale_hub.processes import find_identity, list_marked
 from tests.client import wait_for
 from tests.test_cli import PROGRAM, alice, at, false_console, run
@@ -283,6 +285,48 @@ def test_who_follows_what_waited_ends_well_once_it_has_followed(console, home):
     waited.kill()
     waited.wait()
     assert run(home, "run", "--follow", only_run(home).id).returncode == 0
+
+
+@pytest.mark.parametrize("fault", ["the log's folder is gone", "the size cannot be written"])
+def test_a_file_that_cannot_be_written_does_not_keep_the_instance(
+    console, home, tmp_path, monkeypatch, fault
+):
+    made = runs.create(home, Work.COMMAND, command=["touch", str(tmp_path / "made")], then="stop")
+    if fault == "the log's folder is gone":
+        made.log = str(tmp_path / "gone" / "log")
+    else:
+        made.size = {"cpu": "M"}
+    save = Run.save
+
+    def save_or_fail(one):
+        if one.size and one.state == State.WAITING:
+            raise OSError(28, "No space left on device")
+        save(one)
+
+    monkeypatch.setattr(Run, "save", save_or_fail)
+    worked(made, home)
+    one = only_run(home)
+    assert (one.state, one.exit_code, one.then_outcome) == (State.ENDED, 1, "stopped")
+    assert one.outcome.startswith("failed: ")
+    assert not (tmp_path / "made").exists()
+    assert len(asked(console, "/stop")) == 1
+
+
+def worked(made, env, ends=None):
+    """Work on *made* here, as its runner does, but with the signals of this test."""
+    work_on = Runner(made, ConsoleClient.from_environment(env), env, ends or QuietEnds())
+    work_on.work()
+    return made
+
+
+class QuietEnds(Ends):
+    """Leaves the signals of the tests alone."""
+
+    def __init__(self):
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+        super().__init__()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_a_home_that_takes_no_file_starts_nothing(home):

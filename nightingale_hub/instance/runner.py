@@ -56,10 +56,12 @@ class Runner:
     def work(self) -> None:
         """Do the whole of it, whatever goes wrong, and record how it ended."""
         run = self.run
+        works = {Work.COMMAND: self._command, Work.PID: self._process, Work.IDLE: self._idle}
         try:
-            {Work.COMMAND: self._command, Work.PID: self._process, Work.IDLE: self._idle}[
-                run.work
-            ]()
+            try:
+                works[run.work]()
+            except OSError as error:
+                self._fail(error)
             if run.then:
                 self._then()
         except Cancelled:
@@ -73,6 +75,15 @@ class Runner:
             self._end(f"not run: {error}", failed=True, exit_code=error.exit_code)
             return
         self._end(run.outcome, exit_code=run.exit_code)
+
+    def _fail(self, error: OSError) -> None:
+        # A home that is full or a log that is gone ends the run, not what was to follow it.
+        run = self.run
+        log.error("%s failed", run.id, exc_info=error)
+        if self.ends.count:
+            raise Cancelled
+        run.outcome, run.exit_code = f"failed: {error}", NightingaleError.exit_code
+        self._tell(run.outcome, failed=True)
 
     def _command(self) -> None:
         run = self.run
