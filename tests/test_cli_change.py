@@ -8,6 +8,7 @@ from nightingale_hub.clock import now_us
 from nightingale_hub.errors import BadInput
 from nightingale_hub.instance.change import parse_duration
 from nightingale_hub.resizing import Phase, close
+from nightingale_hub.tables.instances import instance
 from nightingale_hub.tables.supervision import resize
 from tests.console import CHANGE, STOP
 from tests.test_cli import alice, environment, run
@@ -46,6 +47,10 @@ def resizing(console, alice):
                         .returning(resize.c.id)
                     )
                     close(conn, written.scalar_one(), phase, now_us(), outcome)
+                    if phase == Phase.DONE:
+                        size = {name: body[name] for name in ("cpu", "gpu", "disk")}
+                        has = instance.c.id == alice["INSTANCE"]
+                        conn.execute(instance.update().where(has).values(**size))
             return PLAN
 
         console.parts["supervisor"].answers[r"instances/[^/]+/resize"] = answer

@@ -329,6 +329,44 @@ class QuietEnds(Ends):
             signal.signal(number, handler)
 
 
+def test_an_older_resize_is_not_taken_for_the_one_that_was_not_asked_for_yet(
+    console, home, resizing, monkeypatch
+):
+    supervisor = resizing()
+    client = ConsoleClient.from_environment(home)
+    client.post("resize", {"cpu": "M"})  # of before, and done
+    made = runs.create(home, Work.COMMAND, command=["true"], size={"cpu": "S"})
+    post = client.post
+
+    def post_or_die(path, *given, **query):
+        if path == "resize":
+            raise SystemExit("killed")
+        return post(path, *given, **query)
+
+    monkeypatch.setattr(client, "post", post_or_die)
+    with pytest.raises(SystemExit):
+        Runner(made, client, home, QuietEnds()).work()
+    monkeypatch.undo()
+    again = runs.load(Path(made.folder))
+    assert again.size_asked_us is not None
+    worked(again, home)
+    sizes = [each[3]["cpu"] for each in supervisor.asked if each[1].endswith("/resize")]
+    assert sizes == ["M", "S"]
+
+
+def test_a_resize_that_ended_otherwise_is_not_asked_for_again(console, home, resizing):
+    from nightingale_hub.resizing import Phase
+
+    supervisor = resizing(Phase.TAKEN_BACK, "It keeps cpu S")
+    made = runs.create(home, Work.COMMAND, command=["true"], size={"cpu": "M"})
+    made.size_asked_us = 0
+    made.save()
+    ConsoleClient.from_environment(home).post("resize", {"cpu": "M"})
+    worked(made, home)
+    assert made.outcome == "not run: It keeps cpu S"
+    assert len([each for each in supervisor.asked if each[1].endswith("/resize")]) == 1
+
+
 def test_a_home_that_takes_no_file_starts_nothing(home):
     full = {**home, "HOME": "/dev/full"}
     done = run(full, "run", "--", "true")

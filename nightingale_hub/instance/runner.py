@@ -123,14 +123,17 @@ class Runner:
         run = self.run
         if not run.size or self._has(run.size):
             return
-        if run.size_asked_us is None:
-            run.size_asked_us = now_us()
+        last = self._ask(lambda: self.console.get("resize"))["last"]
+        if not _is_asked(run, last):
+            run.size_asked_us = 0 if last is None else last["asked_us"] + 1
             run.save()
             self._ask(lambda: self.console.post("resize", dict(run.size)))
         # Asked for before the server was started again: only how that ended counts.
         last = wait_resized(self.console)
         if last["phase"] != "done":
             raise Conflict(str(last["outcome"]))
+        if not self._has(run.size):
+            raise Conflict(f"the instance has another size: {last['outcome']}")
 
     def _has(self, size: dict[str, str]) -> bool:
         sizes = self._ask(lambda: self.console.get("sizes"))["sizes"]
@@ -231,6 +234,13 @@ class Runner:
             if self.ends.count:
                 raise Cancelled
             time.sleep(0.1)
+
+
+def _is_asked(run: Run, last: dict[str, Any] | None) -> bool:
+    # One that is done, and yet the instance has another size, was somebody else's.
+    since_us = run.size_asked_us
+    is_newer = since_us is not None and last is not None and last["asked_us"] >= since_us
+    return is_newer and last is not None and last["phase"] != "done"
 
 
 def is_idle(use: dict[str, Any]) -> bool:

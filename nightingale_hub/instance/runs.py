@@ -57,7 +57,7 @@ class Run:
     cwd: str = ""
     process: dict[str, Any] = field(default_factory=dict)  # waited for: processes.Identity
     size: dict[str, str] = field(default_factory=dict)  # wanted before the command
-    size_asked_us: int | None = None
+    size_asked_us: int | None = None  # by the hub's clock: a resize from then on may be ours
     on_oom: str = ""  # retry | step-up
     then: str = ""  # stop | resize
     then_size: dict[str, str] = field(default_factory=dict)
