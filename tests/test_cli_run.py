@@ -6,6 +6,7 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -365,6 +366,30 @@ def test_a_resize_that_ended_otherwise_is_not_asked_for_again(console, home, res
     worked(made, home)
     assert made.outcome == "not run: It keeps cpu S"
     assert len([each for each in supervisor.asked if each[1].endswith("/resize")]) == 1
+
+
+def test_an_interrupt_while_the_command_starts_reaches_it(home, monkeypatch):
+    made = runs.create(home, Work.COMMAND, command=["sleep", "300"], then="stop")
+    ends = QuietEnds()
+    start = subprocess.Popen
+
+    def interrupted(*given, **options):
+        process = start(*given, **options)
+        ends._note(signal.SIGINT, None)
+        return process
+
+    monkeypatch.setattr(subprocess, "Popen", interrupted)
+    (Path(made.folder) / "cancel").touch()
+
+    def kill():
+        if ends.group is not None:
+            os.killpg(ends.group, signal.SIGKILL)
+
+    killer = threading.Timer(15, kill)
+    killer.start()
+    worked(made, home, ends)
+    killer.cancel()
+    assert (made.exit_code, made.outcome) == (128 + signal.SIGINT, "cancelled")
 
 
 def test_a_home_that_takes_no_file_starts_nothing(home):

@@ -26,6 +26,7 @@ class Ends:
     def __init__(self) -> None:
         """Take SIGINT and SIGTERM over; only in the main thread."""
         self.count = 0
+        self.firmness = 0
         self.group: int | None = None
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._note)
@@ -33,11 +34,15 @@ class Ends:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         # A stop of the instance leaves no time for an interrupt that a program may think over.
         first = 1 if number == signal.SIGTERM else 0
-        firmness = min(max(first, self.count), len(FIRMER) - 1)
+        self.firmness = min(max(first, self.count), len(FIRMER) - 1)
         self.count += 1
-        if self.group is not None:
+        self.pass_on()
+
+    def pass_on(self) -> None:
+        """Send the command what was asked last, if anything was and there is one."""
+        if self.group is not None and self.count:
             try:
-                os.killpg(self.group, FIRMER[firmness])
+                os.killpg(self.group, FIRMER[self.firmness])
             except ProcessLookupError:
                 pass  # it ended just now
 
@@ -77,6 +82,7 @@ def attempt(run: Run, ends: Ends, environment: dict[str, str]) -> Result:
             pid = None
         else:
             pid = ends.group = process.pid
+            ends.pass_on()  # what was asked while it started
             status = process.wait()
             ends.group = None
             exit_code = status if status >= 0 else 128 - status
