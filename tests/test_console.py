@@ -584,3 +584,19 @@ def test_the_files_that_one_read_are_ones_own(console):
     token = console.server_token("alice")
     assert ask(console, "files", token, dataset="dicom", owner="bob").json()["files"] == []
     assert audit.asked[-1][2] == {"owner": "alice", "limit": "1000", "dataset": "dicom"}
+
+
+def test_a_servers_token_gets_the_manifest_of_its_own_server_alone(console):
+    own = console.launch("alice", server_name="a")
+    other = console.launch("alice", server_name="b")
+    token = console.server_token("alice", "a")
+    console.parts["audit"].answers["manifests/.*"] = {"manifest": {}}
+    assert ask(console, "manifest", token, instance=own).status_code == 200
+    refused = ask(console, "manifest", token, instance=other)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+    unknown = ask(console, "manifest", token, instance="i-none")
+    assert refused.json()["error"] == unknown.json()["error"]
+    person = console.token("alice", [ACCESS, f"{READ}!user=alice"])
+    assert ask(console, "manifest", person, instance=other).status_code == 200
+    everyone = console.token("bob", [ACCESS, READ])
+    assert ask(console, "manifest", everyone, instance=other).status_code == 404

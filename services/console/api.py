@@ -180,14 +180,15 @@ class Manifest(Api):
     async def get(self) -> None:
         """Reply audit's manifest of `?instance=` (the server's last), `?pid=&since_us=&until_us=`.
 
-        Raises `NotFound` for another's, `Unavailable` while reads wait to be indexed.
+        Raises `NotFound` for what the token may not read, `Unavailable` while reads wait to be
+        indexed.
         """
         asked = self.get_query_argument("instance", "")
         if asked:
             row = await self.context.read(lambda conn: find(conn, asked))
         else:
             row = await self.find_instance()
-        if row is None or row.owner != self.person.name:
+        if row is None or not self.person.may_read(row):
             raise NotFound("no such instance is yours")
         numbers = {name: parse_int(self, name, None) for name in ("pid", "since_us", "until_us")}
         self.reply(await self.parts.get("audit", f"manifests/{row.id}", **numbers))

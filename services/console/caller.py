@@ -41,6 +41,11 @@ class Caller:
         server = f"{scope}!server={owner}/{server_name}"
         return not self.scopes.isdisjoint({scope, f"{scope}!user={owner}", server})
 
+    def may_read(self, instance: Row[Any]) -> bool:
+        """Tell whether *instance* is the caller's own and the token may read it."""
+        is_own = instance.owner == self.name
+        return is_own and self.holds(READ, instance.owner, instance.server_name)
+
     def may_stop(self, instance: Row[Any]) -> bool:
         """Tell whether the token may stop *instance*."""
         return self.holds(STOP, instance.owner, instance.server_name)
