@@ -165,6 +165,7 @@ def test_a_person_asks_an_owner_grants_and_the_person_accepts(dataset):
         assert (refused.status_code, "Tick that you have read" in refused.text) == (400, True)
         done = post(alice, do="accept", dataset="ct", version="1", agreed="yes")
         assert "Yours" in done.text and "2100-01-01" in done.text
+        assert "If it ran already when you got access" in done.text
 
 
 @pytest.mark.parametrize(

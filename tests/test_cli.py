@@ -31,6 +31,7 @@ from nightingale_hub.errors import (
 )
 from nightingale_hub.instance.cli import build_parser, parse_since
 from nightingale_hub.instance.console_client import ERRORS
+from nightingale_hub.instance.report import _list_dataset_facts
 from tests.console import stop
 from tests.standins import Part, Servers
 
@@ -89,6 +90,7 @@ def test_status_shows_the_instance_its_exact_cost_its_audit_and_its_datasets(
             {
                 "isolation": ["network: nothing stops data from leaving"],
                 "datasets": "/home/alice/datasets",
+                "mounted": ["dicom"],
                 "data_refused": None,
             }
         )
@@ -117,6 +119,22 @@ def test_status_shows_the_instance_its_exact_cost_its_audit_and_its_datasets(
 def test_a_time_under_a_minute_is_said_once(console, alice):
     console.charge(alice["INSTANCE"], seconds=20, amount=228)
     assert re.search(r"^Cost so far +\$0\.000228 for 20 s$", run(alice, "status").stdout, re.M)
+
+
+@pytest.mark.parametrize(
+    ("local", "says"),
+    [
+        ({"datasets": "/d", "mounted": ["mr"]}, "; mounted at the next start"),
+        ({"datasets": None, "mounted": []}, "; mounted at the next start"),
+        ({"datasets": "/d", "mounted": ["dicom"]}, ""),
+        ({"datasets": "/d"}, ""),  # an agent that does not say
+        ({"datasets": None, "mounted": [], "data_refused": "no /dev/fuse here"}, ""),
+        (None, ""),
+    ],
+)
+def test_what_was_granted_while_the_server_runs_is_mounted_at_its_next_start(local, says):
+    facts = _list_dataset_facts([{"name": "dicom", "title": "CT images"}], local)
+    assert facts[-1] == ("Granted", f"dicom: CT images{says}")
 
 
 def test_status_says_why_there_is_no_data(alice, tmp_path):

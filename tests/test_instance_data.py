@@ -31,6 +31,7 @@ def test_data_is_read_through_the_mount_and_nowhere_else(isolated_instance):
             "network: nothing here stops data from leaving through this machine's network"
         ],
         "datasets": environment["NIGHTINGALE_DATASETS"],
+        "mounted": ["scans"],
         "data_refused": None,
         "audit": {"state": "served", "says": "opens and reads are served", "why": ""},
     }

@@ -98,6 +98,7 @@ class Agent:
             "boot_id": self.boot_id,
             "isolation": self._list_missing_isolation(user, launch.counts_egress),
             "datasets": str(self.datasets) if self.datasets else None,
+            "mounted": [each["name"] for each in launch.datasets] if self.datasets else [],
             "data_refused": self.refusal,
         }
         place.save_status(self.status)

@@ -199,7 +199,13 @@ def _list_dataset_facts(
     audit = (local or {}).get("audit") or {}
     if audit.get("state", "served") != "served":
         facts.append(("Reading", f"{audit.get('says')}: {audit.get('why')}"))
-    return facts + [("Granted", f"{each['name']}: {each['title']}") for each in datasets]
+    # An agent says what it mounted at its start; what may be mounted since waits for the next.
+    mounted = None if refusal else (local or {}).get("mounted")
+    for each in datasets:
+        waits = mounted is not None and each["name"] not in mounted
+        says = "; mounted at the next start" if waits else ""
+        facts.append(("Granted", f"{each['name']}: {each['title']}{says}"))
+    return facts
 
 
 def _format_audit(audit: dict[str, Any]) -> str:
