@@ -128,7 +128,13 @@ def test_each_step_is_in_the_log(conn):
     ask_and_decide(conn)
     accept(conn, "ct", "alice", 1, AT)
     kinds = conn.execute(log_leaf.select().order_by(log_leaf.c.id)).all()
-    assert [row.kind for row in kinds] == ["access_asked", "access_decided", "terms_accepted"]
+    assert [row.kind for row in kinds] == [
+        "dataset",
+        "access_asked",
+        "dataset_grant",
+        "access_decided",
+        "terms_accepted",
+    ]
 
 
 # The page and the command line.

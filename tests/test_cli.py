@@ -157,11 +157,8 @@ def test_json_has_the_same_keys_with_and_without_an_instance(console, alice):
     here = json.loads(run(alice, "status", "--json").stdout)
     nobody = environment(console.url, console.server_token("bob"))
     nothing = json.loads(run(nobody, "status", "--json").stdout)
-    assert (
-        set(here)
-        == set(nothing)
-        == set("instance use month_micro currency left audit datasets missing local runs".split())
-    )
+    keys = "instance use month_micro currency left audit datasets closed missing local runs"
+    assert set(here) == set(nothing) == set(keys.split())
     assert here["instance"]["amount_micro"] == 1139
     assert nothing["instance"] is None
     assert "none runs" in run(nobody, "status").stdout
