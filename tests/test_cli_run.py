@@ -124,8 +124,7 @@ def test_a_hub_that_is_away_is_asked_again_until_the_instance_stops(console, hom
     console.hub.is_down = True
     try:
         run(home, "run", "-d", "--then", "stop", "--", "true")
-        wait_for(lambda: only_run(home).state == State.ENDING, "the command is over")
-        assert only_run(home).then_outcome == "asked"
+        wait_for(lambda: only_run(home).then_outcome == "asked", "the stop is asked for")
     finally:
         console.hub.is_down = False
     assert ended(home).then_outcome == "stopped"
