@@ -4,7 +4,7 @@ Whatever comes from people or the database is escaped by the template engine.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ def render_form(
     *types* has what a cloud gives per cpu and gpu, or why it gives nothing; *unsigned* datasets
     wait for their terms to be accepted on *data_page*.
     """
+    choices = [_refuse_unpriced(each, tariff) for each in choices]
     groups = [_group(resource, choices, size) for resource in LETTERS]
     chosen = {group.resource: group.checked for group in groups}
     can_start = all(chosen.values())
@@ -88,7 +89,17 @@ def _describe(found: Found | str, tariff: Tariff) -> dict[str, Any]:
         return {"nano": None, "says": found}
     nano = tariff.listed.get(name_sku(found.type.name))
     # As text: JavaScript's own numbers would round it.
-    return {"nano": None if nano is None else str(nano), "says": str(found.type)}
+    if nano is None:
+        return {"nano": None, "says": f"{found.type}: {_format(None, tariff.currency)}"}
+    return {"nano": str(nano), "says": str(found.type)}
+
+
+def _refuse_unpriced(choice: Choice, tariff: Tariff) -> Choice:
+    """Return *choice* refused where it is paid for by itself and has no price for the payer."""
+    if choice.refusal or choice.type_sku or tariff.rate_sku(choice.sku) is not None:
+        return choice
+    why = f"it has no price in {tariff.currency}; choose another size or ask your admin"
+    return replace(choice, refusal=why)
 
 
 def _list_presets(choices: Sequence[Choice], given: dict[str, Any]) -> list[dict[str, str]]:

@@ -62,6 +62,16 @@ async def test_a_launch_whose_money_cannot_be_held_ends_with_the_reason_and_make
         assert conn.execute(select(func.count()).select_from(hold)).scalar_one() == 0
 
 
+async def test_a_launch_that_billing_has_no_price_for_ends_with_the_reason(fleet):
+    with fleet.database.write() as conn:
+        add_lab(conn, now_us(), kind="private", currency="EUR")
+    key = fleet.ask()
+    async with billing(fleet), supervising(fleet):
+        row = await fleet.wait_state(key, "stopped")
+    assert (row.cause, "has no price in EUR" in row.reason) == ("launch failed", True)
+    assert fleet.list_runs(key) == []
+
+
 async def test_what_no_budget_pays_for_any_more_is_stopped_by_the_supervisor(fleet):
     with fleet.database.write() as conn:
         add_lab(conn, now_us(), kind="private")

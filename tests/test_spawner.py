@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from sqlalchemy import delete, insert
 
 from nightingale_hub.agreements import accept
 from nightingale_hub.datasets import Dataset, ensure_dataset, grant
@@ -18,6 +19,7 @@ from nightingale_hub.processes import send_signal
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.spawner.options import find_last_size, parse_form, parse_options
 from nightingale_hub.spawner.spawner import TerraformSpawner
+from nightingale_hub.tables.customers import customer
 from tests.client import SMALL, read_alert, wait_for
 from tests.hub import list_processes, running_hub
 
@@ -78,7 +80,7 @@ def test_the_form_shows_each_size_its_price_and_why_it_can_not_be_had(hub):
     page = hub.client("bob").get_form().text
     inputs = re.findall(r"<input[^>]*form-check-input[^>]*>", page)
     assert len(inputs) == 9
-    assert all(re.search(r'data-nano="\d+"', each) for each in inputs)
+    assert all(re.search(r'data-nano="\d+"', each) for each in inputs if "disabled" not in each)
     checked = " ".join(each for each in inputs if " checked" in each)
     assert re.findall(r'name="(\w+)" value="(\w+)"', checked) == list(SMALL.items())
     gpu = next(each for each in inputs if 'name="gpu" value="S"' in each)
@@ -114,6 +116,22 @@ def test_a_form_that_cannot_be_had_says_why_and_makes_nothing(hub, fields, says)
     assert says in html.unescape(alert)
     assert "<b>" not in alert and "Traceback" not in page.text
     assert len(page.text) < 30_000
+    assert len(hub.list_instances()) == before
+
+
+def test_a_size_without_a_price_for_its_payer_makes_nothing(hub):
+    before = len(hub.list_instances())
+    mine = customer.c.id == "user/bob"
+    with hub.database.write() as conn:
+        values = {"id": "user/bob", "name": "bob", "kind": "private", "currency": "EUR"}
+        conn.execute(insert(customer).values(**values, created_us=0))
+    try:
+        page = hub.client("bob").submit_form(SMALL)
+    finally:
+        with hub.database.write() as conn:
+            conn.execute(delete(customer).where(mine))
+    assert page.status_code == 400
+    assert "has no price in EUR; choose another size" in html.unescape(read_alert(page))
     assert len(hub.list_instances()) == before
 
 

@@ -66,6 +66,25 @@ def test_in_another_currency_it_is_that_currencys_book_and_no_exchange(conn):
     assert "Price:  0.003999999 EUR/h" in show_form(conn, "alice")
 
 
+def test_a_size_without_a_price_in_the_payers_currency_cannot_be_chosen(conn):
+    add_payer(conn, "EUR")
+    for sku in ("cpu.S", "gpu.none", "disk.S"):
+        conn.execute(
+            insert(price).values(
+                cloud="local", region="here", sku=sku, currency="EUR", nano_per_hour=5,
+                effective_us=0, published_us=0, source="test",
+            )
+        )  # fmt: skip
+    choices = list_choices(conn, "local", "here", 3)
+    page = render_form(choices, Size(disk="M"), [], find_tariff(conn, "alice", "local", "here", 3))
+    inputs = re.findall(r"<input[^>]*>", page)
+    [large] = [tag for tag in inputs if 'id="nightingale-disk-M"' in tag]
+    [small] = [tag for tag in inputs if 'id="nightingale-disk-S"' in tag]
+    assert "disabled" in large and "checked" not in large and "data-nano" not in large
+    assert "checked" in small and 'data-nano="5"' in small
+    assert "Not to be had: it has no price in EUR" in show_form(conn, "alice")
+
+
 @pytest.mark.parametrize("currency", ["USD", "EUR"])
 def test_the_price_that_is_shown_is_the_price_that_is_held(conn, currency):
     add_payer(conn, currency)

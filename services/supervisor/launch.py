@@ -8,7 +8,7 @@ from sqlalchemy import Connection, update
 
 from nightingale_hub.auth import sha256_hex
 from nightingale_hub.clock import US_PER_S
-from nightingale_hub.errors import OverBudget, Unavailable
+from nightingale_hub.errors import NoOffer, OverBudget, Unavailable
 from nightingale_hub.instances import Cause, get, want_stopped
 from nightingale_hub.probe import probe
 from nightingale_hub.services.supervisor.attempts import list_attempts
@@ -118,8 +118,9 @@ async def _has_money(work: Work) -> bool:
         return True
     try:
         await work.money.hold(work.row.id)
-    except OverBudget as error:
+    except (OverBudget, NoOffer) as error:
         refusal = str(error)
+        cause = Cause.BUDGET if isinstance(error, OverBudget) else Cause.LAUNCH_FAILED
     except Unavailable as error:
         message = f"Waiting for billing to hold the money, asking again in {{pause}}: {error}"
         await work.put_off(message, FIRST_PAUSE_S)
@@ -128,7 +129,7 @@ async def _has_money(work: Work) -> bool:
         return True
 
     def refuse(conn: Connection, at_us: int) -> None:
-        want_stopped(conn, work.row.id, at_us, refusal, Cause.BUDGET)
+        want_stopped(conn, work.row.id, at_us, refusal, cause)
 
     await work.take_edge(
         "requested_to_stopped",

@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 
-from nightingale_hub.errors import OverBudget, Unavailable
+from nightingale_hub.errors import BadInput, NoOffer, NotFound, OverBudget, Unavailable
 from nightingale_hub.offers import Offer
 from nightingale_hub.settings import NightingaleHub
 
 ANSWER_WITHIN_S = 10.0
+# Asked again, billing would say the same.
+REFUSALS = (BadInput.code, NoOffer.code, NotFound.code)
 
 
 class Money:
@@ -40,7 +42,8 @@ class Money:
     async def hold(self, instance_id: str) -> None:
         """Have the money for an instance held.
 
-        Raises `OverBudget` where there is not enough, `Unavailable` while billing cannot say.
+        Raises `OverBudget` where there is not enough, `NoOffer` where it cannot be charged for,
+        as without a price in the payer's currency, `Unavailable` while billing cannot say.
         """
         await self._hold({"instance_id": instance_id})
 
@@ -65,6 +68,8 @@ class Money:
         told = said if isinstance(said, dict) else {}
         if told.get("code") == OverBudget.code:
             raise OverBudget(str(told.get("message")))
+        if told.get("code") in REFUSALS:
+            raise NoOffer(f"billing cannot charge for it: {told.get('message')}")
         raise Unavailable(f"billing cannot say ({reply.status_code}): {told.get('message', '')}")
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from nightingale_hub import resizing
-from nightingale_hub.errors import NightingaleError, OverBudget, Unavailable
+from nightingale_hub.errors import NightingaleError, NoOffer, OverBudget, Unavailable
 from nightingale_hub.instances import add_progress, get
 from nightingale_hub.resizing import Phase
 from nightingale_hub.services.supervisor.ground import remove_home
@@ -45,7 +45,7 @@ async def _has_money(work: Work, wish: Row[Any]) -> bool:
     wanted = resizing.to_offer(work.row, wish)
     try:
         await work.money.hold_resize(work.row.id, wanted)
-    except OverBudget as error:
+    except (OverBudget, NoOffer) as error:
         said = f"It keeps its size: {error}"
 
         def refuse(conn: Connection, at_us: int) -> None:
