@@ -4,13 +4,14 @@ import os
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from nightingale_hub.activity import find_activity
 from nightingale_hub.clock import now_us
 from nightingale_hub.instances import get
 from nightingale_hub.services.supervisor.service import make
 from nightingale_hub.settings import NightingaleHub
+from nightingale_hub.tables.customers import customer
 from nightingale_hub.tables.supervision import activity, resize
 from tests.prices import add_prices
 from tests.record import add_instance
@@ -65,6 +66,16 @@ async def test_a_resize_is_written_down_with_who_asked(client, database, key):
     [row] = list_resizes(database)
     assert (row.cpu, row.phase) == ("M", "asked")
     assert "\x1b" not in row.actor
+
+
+async def test_a_resize_without_a_price_for_its_payer_is_not_written_down(client, database, key):
+    with database.write() as conn:
+        values = {"id": "user/alice", "name": "alice", "kind": "private", "currency": "EUR"}
+        conn.execute(insert(customer).values(**values, created_us=0))
+    body = {"cpu": "M", "gpu": "none", "disk": "S", "actor": "alice"}
+    answer = await client.post(f"instances/{key}/resize", "console-token", json=body)
+    assert (answer.status_code, "no price in EUR" in answer.text) == (404, True)
+    assert list_resizes(database) == []
 
 
 async def test_a_wrong_field_of_a_resize_changes_nothing(client, database, key):

@@ -98,10 +98,12 @@ class ResizeHandler(SupervisorHandler):
         await self.require_service("console")
         size = parse_size({name: self.get_query_argument(name) for name in self._list_given()})
         settings, at_us = self.context.settings, now_us()
-        plan = await self.context.read(
-            lambda conn: plan_size(conn, settings, instance_id, size, at_us)
-        )
-        self.reply(await self._describe(instance_id, plan))
+
+        def read(conn: Connection) -> dict[str, Any]:
+            plan = plan_size(conn, settings, instance_id, size, at_us)
+            return _describe(conn, instance_id, plan)
+
+        self.reply(await self.context.read(read))
 
     async def post(self, instance_id: str) -> None:
         """Have the resize written down, and reply what it will do.
@@ -115,31 +117,22 @@ class ResizeHandler(SupervisorHandler):
             raise BadInput("actor must say who asks")
         size, who = parse_size(body), visible(actor.strip())
         settings, at_us = self.context.settings, now_us()
+
+        def check(conn: Connection) -> Plan:
+            plan = plan_size(conn, settings, instance_id, size, at_us)
+            # What cannot be priced is refused before money is held for it.
+            _describe(conn, instance_id, plan)
+            return plan
+
+        def write(conn: Connection) -> dict[str, Any]:
+            plan = want_size(conn, settings, instance_id, size, who, at_us)
+            return _describe(conn, instance_id, plan)
+
+        asked = await self.context.read(check)
         if self.money is not None:
             # Asked once more before it begins; here so that who asks is told at once.
-            asked = await self.context.read(
-                lambda conn: plan_size(conn, settings, instance_id, size, at_us)
-            )
             await self.money.hold_resize(instance_id, asked.then)
-        plan = await self.context.write(
-            lambda conn: want_size(conn, settings, instance_id, size, who, at_us)
-        )
-        self.reply(await self._describe(instance_id, plan))
-
-    async def _describe(self, instance_id: str, plan: Plan) -> dict[str, Any]:
-        """Return *plan* with what it costs whoever pays for the instance."""
-
-        def read(conn: Connection) -> dict[str, Any]:
-            row = get(conn, instance_id)
-            now, then = (rate_offer(conn, row, each) for each in (plan.now, plan.then))
-            return {
-                "now": {**describe_offer(plan.now), "nano_per_hour": now},
-                "then": {**describe_offer(plan.then), "nano_per_hour": then},
-                "more_nano_per_hour": then - now,
-                "currency": resolve_terms(conn, row.owner, row.created_us).customer.currency,
-            }
-
-        return await self.context.read(read)
+        self.reply(await self.context.write(write))
 
     def _list_given(self) -> list[str]:
         return sorted(self.request.query_arguments)
@@ -180,6 +173,18 @@ class KeepHandler(SupervisorHandler):
             return hold(conn, instance_id, for_us, at_us)
 
         self.reply({"keep_until_us": await self.context.write(write)})
+
+
+def _describe(conn: Connection, instance_id: str, plan: Plan) -> dict[str, Any]:
+    """Return *plan* with what it costs whoever pays for the instance; raises `NotFound`."""
+    row = get(conn, instance_id)
+    now, then = (rate_offer(conn, row, each) for each in (plan.now, plan.then))
+    return {
+        "now": {**describe_offer(plan.now), "nano_per_hour": now},
+        "then": {**describe_offer(plan.then), "nano_per_hour": then},
+        "more_nano_per_hour": then - now,
+        "currency": resolve_terms(conn, row.owner, row.created_us).customer.currency,
+    }
 
 
 def _parse_reason(body: dict[str, Any]) -> str:
