@@ -19,7 +19,7 @@ from traitlets import Dict, Float, Integer, Unicode, default
 from nightingale_hub.agreements import list_unsigned
 from nightingale_hub.clock import now_us
 from nightingale_hub.datasets import list_granted
-from nightingale_hub.errors import BadInput, NightingaleError, NotFound, Unavailable
+from nightingale_hub.errors import BadInput, NightingaleError, NoOffer, NotFound, Unavailable
 from nightingale_hub.instances import SERVES, list_progress
 from nightingale_hub.offers import find_offer, list_choices, list_types_by_size
 from nightingale_hub.probe import probe
@@ -133,12 +133,19 @@ class TerraformSpawner(Spawner):  # type: ignore[misc]  # jupyterhub ships no ty
     async def check_options(self, options: object) -> None:
         """Raise `LaunchRefused` unless *options*, from whatever way in, can be had now."""
         server, at_us = self.asking_server, now_us()
+
+        def check(conn: Connection) -> None:
+            place = server.find_place(conn)
+            offer = find_offer(conn, *place, size, at_us)
+            tariff = find_tariff(conn, server.owner, *place, at_us)
+            if tariff.rate(size, offer.cloud, offer.instance_type) is None:
+                why = f"{size} has no price in {tariff.currency}"
+                raise NoOffer(f"{why}; choose another size or ask your admin")
+
         try:
             size = parse_options(options)
             server.find_quota().check_size(size)
-            await server.record.read(
-                lambda conn: find_offer(conn, *server.find_place(conn), size, at_us)
-            )
+            await server.record.read(check)
         except NightingaleError as error:
             raise LaunchRefused.from_error(error) from error
 
