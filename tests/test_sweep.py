@@ -315,6 +315,7 @@ async def test_a_change_of_cloud_that_fails_again_and_again_ends_the_launch(
 ):
     context = sweep._context
     context.settings.clouds["aws"]["then"] = {"cloud": "local", "region": "here"}
+    context.settings.launch_attempts = 4
     left = Ended(0, "", 1, "the cloud is down")
 
     async def fail(*_):
@@ -330,7 +331,7 @@ async def test_a_change_of_cloud_that_fails_again_and_again_ends_the_launch(
         with database.read() as conn:
             work = Work(context, get(conn, key), sweep._clock)
         went_on.append(await capacity.try_instead(work, left, "VcpuLimitExceeded"))
-    assert went_on == [True] * (context.settings.launch_attempts - 1) + [False]
+    assert went_on == [True, True, True, False]
     with database.read() as conn:
         *_, last = list_progress(conn, key)
     assert last.message.endswith(
