@@ -21,6 +21,7 @@ from nightingale_hub.services.metering.segments import list_metered
 from nightingale_hub.services.metering.service import make
 from nightingale_hub.services.supervisor import sweep as sweeping
 from nightingale_hub.services.supervisor.inventory import AwsInventory, Found
+from nightingale_hub.services.supervisor.stop import find_end_us
 from nightingale_hub.services.supervisor.sweep import Sweep
 from nightingale_hub.settings import NightingaleHub
 from nightingale_hub.tables.billing import line_item
@@ -298,3 +299,15 @@ async def test_a_disk_that_is_kept_is_billed_each_month(database, tmp_path):
         assert list_metered(conn, december) == [], "what is kept costs the meter nothing"
     assert line.start_us == november + HOUR and line.end_us == parse_time("2026-12-01 00:00:00")
     assert line.seconds == 20 * 86_400 + 23 * 3600
+
+
+@pytest.mark.parametrize(
+    ("told_us", "ended_us"),
+    [
+        (9 * US_PER_S, 9 * US_PER_S),  # it had ended before anybody asked
+        (10 * US_PER_S, 10 * US_PER_S + 400_000),  # of that second the cloud leaves out the rest
+        (11 * US_PER_S, 11 * US_PER_S),
+    ],
+)
+def test_an_end_that_the_cloud_tells_stands_but_for_its_whole_seconds(told_us, ended_us):
+    assert find_end_us(told_us, 10 * US_PER_S + 400_000) == ended_us

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from nightingale_hub import resizing
+from nightingale_hub.clock import US_PER_S
 from nightingale_hub.errors import NightingaleError, NoOffer, OverBudget, Unavailable
 from nightingale_hub.instances import add_progress, get
 from nightingale_hub.resizing import Phase
@@ -75,8 +76,7 @@ async def stopping(work: Work) -> None:
         boot_id = find_boot(conn, work.row.id)
         if ended.stopped_us is not None and boot_id is not None:
             accepted_us = get(conn, work.row.id).stop_accepted_us or 0
-            # The cloud tells whole seconds: never before the stop that it followed.
-            note_stop(conn, work.row.id, boot_id, max(ended.stopped_us, accepted_us))
+            note_stop(conn, work.row.id, boot_id, find_end_us(ended.stopped_us, accepted_us))
 
     await work.take_edge(
         "stopping_to_stopped",
@@ -87,6 +87,14 @@ async def stopping(work: Work) -> None:
         launch_secret=None,
     )
     await asyncio.to_thread(work.site.clear)
+
+
+def find_end_us(told_us: int, accepted_us: int) -> int:
+    """Return when a boot ended for which the cloud tells *told_us*, in whole seconds.
+
+    In the very second in which the stop was accepted it followed that; earlier it ended by itself.
+    """
+    return accepted_us if told_us < accepted_us < told_us + US_PER_S else told_us
 
 
 async def stopped(work: Work) -> None:
