@@ -7,6 +7,7 @@ import pytest
 from nightingale_hub.services.billing import holds
 from nightingale_hub.services.billing.budgets import list_live_holds, pending_micro
 from nightingale_hub.services.billing.left import find_left
+from nightingale_hub.tables.budgets import hold
 from tests.desk import DAY, NOV, add_lab, ask
 from tests.record import add_instance
 
@@ -36,6 +37,16 @@ def give(conn, amount, **more):
     )
 
 
+def hold_for(conn, owner):
+    """Have a launch of *owner* held for, and return what is held."""
+    values: Any = {"actual": "requested", "created_us": AT, "allocated_us": None}
+    key = add_instance(conn, owner=owner, nano_usd_per_hour=3_600_000_000, ready_us=None, **values)
+    holds.ask(conn, key, AT)
+    held = sum(pending_micro(each) for each in list_live_holds(conn) if each.instance_id == key)
+    assert held > 0
+    return held
+
+
 def test_where_nothing_limits_it_nothing_is_said(conn):
     add_lab(conn, NOV, kind="private")
     assert left_of(conn) is None
@@ -58,18 +69,27 @@ def test_what_is_held_ahead_for_oneself_is_left_and_for_others_is_not(conn):
     add_lab(conn, NOV, kind="private")
     ask(conn, "member.add", NOV, customer="org/lab", user="bob")
     ask(conn, "budget.add", NOV, customer="org/lab", limit="40")
-    for owner in ("alice", "bob"):
-        values: Any = {
-            "actual": "requested",
-            "created_us": AT,
-            "allocated_us": None,
-            "ready_us": None,
-        }
-        key = add_instance(conn, owner=owner, nano_usd_per_hour=3_600_000_000, **values)
-        holds.ask(conn, key, AT)
-    held = sum(pending_micro(each) for each in list_live_holds(conn) if each.owner == "bob")
-    assert held > 0
+    hold_for(conn, "alice")
+    held = hold_for(conn, "bob")
     assert left_of(conn)["left_micro"] == 40_000_000 - held
+
+
+def test_what_is_held_for_others_is_not_left_of_a_shared_credit(conn):
+    add_lab(conn, NOV)
+    ask(conn, "member.add", NOV, customer="org/lab", user="bob")
+    give(conn, "50")
+    hold_for(conn, "alice")
+    held = hold_for(conn, "bob")
+    assert left_of(conn)["left_micro"] == 50_000_000 - held
+    assert left_of(conn)["limit_micro"] == 50_000_000
+
+
+def test_what_is_held_for_another_project_is_not_left_of_the_budget_of_this_one(conn):
+    add_lab(conn, NOV, kind="private")
+    hold_for(conn, "alice")
+    conn.execute(hold.update().values(project="p0"))  # since then she works on another
+    ask(conn, "budget.add", NOV, customer="org/lab", project="p1", limit="40")
+    assert left_of(conn)["left_micro"] == 40_000_000
 
 
 def test_a_researcher_sees_the_credit_that_fits_them(conn):

@@ -168,13 +168,17 @@ def stand(conn: Connection, row: Row[Any], at_us: int, besides: str = "") -> Sta
     ).scalar_one()
     held = 0
     for each in list_live_holds(conn, row.customer):
-        is_meant = row.scope == "customer" or row.name == getattr(each, _COLUMN[row.scope])
-        if is_meant and each.instance_id != besides:
+        if is_counted(row, each) and each.instance_id != besides:
             held += pending_micro(each)
     currency = conn.execute(
         select(customer.c.currency).where(customer.c.id == row.customer)
     ).scalar_one()
     return Standing(row, start_us, end_us, int(spent), held, currency)
+
+
+def is_counted(row: Row[Any], live: Row[Any]) -> bool:
+    """Tell whether budget *row* counts the hold *live* of its customer."""
+    return bool(row.scope == "customer" or row.name == getattr(live, _COLUMN[row.scope]))
 
 
 def list_live_holds(conn: Connection, customer_id: str | None = None) -> list[Row[Any]]:

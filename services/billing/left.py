@@ -4,20 +4,24 @@ As people count it: the limit less what is posted, what runs of their own to the
 is held for others. What is held ahead for themselves is theirs still.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from nightingale_hub.money import format_money
 from nightingale_hub.services.billing.budgets import (
     Standing,
     find_applying,
+    is_counted,
     list_live_holds,
     pending_micro,
     stand,
 )
+from nightingale_hub.services.billing.burn import Facts, burn
 from nightingale_hub.services.billing.grants import list_grants, load_allowances
 from nightingale_hub.services.billing.members import find_project
+from nightingale_hub.services.billing.room import list_usable, to_uses
 from nightingale_hub.terms import resolve_payer
 
 
@@ -32,19 +36,17 @@ def find_left(
     pays = resolve_payer(conn, owner, at_us)
     project = find_project(conn, pays.id, owner, at_us)
     found = []
-    own = sum(pending_micro(each) for each in list_live_holds(conn, pays.id) if each.owner == owner)
+    lives = list_live_holds(conn, pays.id)
     for row in find_applying(conn, pays.id, owner, project, at_us):
         standing = stand(conn, row, at_us)
+        mine = [each for each in lives if each.owner == owner and is_counted(row, each)]
+        own = sum(pending_micro(each) for each in mine)
         found.append((standing.left_micro + own, row.limit_micro, _name(standing)))
     if pays.kind == "non_profit":
         facts = {("cloud", cloud), ("region", region), ("user", owner)}
         facts |= {("project", project)} if project else set()
-        fits = {
-            each.id for each in load_allowances(conn, pays.id) if each.fits(at_us, frozenset(facts))
-        }
-        grants = [each for each in list_grants(conn, pays.id) if each["id"] in fits]
-        left = sum(each["left_micro"] for each in grants)
-        found.append((left, sum(each["amount_micro"] for each in grants), "the credit"))
+        others = [each for each in lives if each.owner != owner]
+        found.append((*_find_credit(conn, pays.id, frozenset(facts), others, at_us), "the credit"))
     if not found:
         return None
     left_micro, limit_micro, of = min(found)
@@ -54,6 +56,19 @@ def find_left(
         "limit_micro": limit_micro,
         "of": of,
     }
+
+
+def _find_credit(
+    conn: Connection, customer_id: str, facts: Facts, others: Sequence[Row[Any]], at_us: int
+) -> tuple[int, int]:
+    """Return what is left of the credit that fits *facts* after what *others* hold, and of what."""
+    usable = list_usable(conn, customer_id)
+    left = sum(each.amount_micro for each in usable if each.fits(at_us, facts))
+    fits = {each.id for each in load_allowances(conn, customer_id) if each.fits(at_us, facts)}
+    burnt = burn(to_uses(others, usable, at_us), usable)
+    left -= sum(each.amount_micro for each in burnt if each.grant in fits)
+    given = [each for each in list_grants(conn, customer_id) if each["id"] in fits]
+    return left, sum(each["amount_micro"] for each in given)
 
 
 def _name(standing: Standing) -> str:

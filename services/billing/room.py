@@ -1,5 +1,6 @@
 """How much money an instance may still hold, and what limits it: budgets, and a grant's credit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,18 +86,9 @@ def _covered(
 
     Only up to the first second that they would not pay, so a grant's end is seen before it comes.
     """
-    left = {each["id"]: each["left_micro"] for each in list_grants(conn, pays.id)}
-    grants = [
-        Grant(g.id, left[g.id], g.start_us, g.end_us, g.priority, g.scope, g.created_us)
-        for g in load_allowances(conn, pays.id)
-        if left[g.id] > 0
-    ]
-    uses = [
-        # What others hold may burn any grant, so it is taken as if it fitted all of them.
-        Use(number, at_us - 1, pending_micro(live), ((1, 1),), _every(grants))
-        for number, live in enumerate(list_live_holds(conn, pays.id))
-        if live.instance_id != instance_id
-    ]
+    grants = list_usable(conn, pays.id)
+    others = [x for x in list_live_holds(conn, pays.id) if x.instance_id != instance_id]
+    uses = to_uses(others, grants, at_us)
     horizon_s = max(AHEAD_S * 2, 86_400)
     # In steps, so that what comes after the first uncovered one does not count.
     step_s = 60
@@ -117,8 +109,23 @@ def _covered(
     return total
 
 
-def _every(grants: list[Grant]) -> Facts:
-    return frozenset(fact for each in grants for fact in each.scope)
+def list_usable(conn: Connection, customer_id: str) -> list[Grant]:
+    """Return the grants of a customer that have something left, each with that as its amount."""
+    left = {each["id"]: each["left_micro"] for each in list_grants(conn, customer_id)}
+    return [
+        Grant(g.id, left[g.id], g.start_us, g.end_us, g.priority, g.scope, g.created_us)
+        for g in load_allowances(conn, customer_id)
+        if left[g.id] > 0
+    ]
+
+
+def to_uses(lives: Sequence[Row[Any]], grants: Sequence[Grant], at_us: int) -> list[Use]:
+    """Return what holds may burn: any grant, so they are taken as if they fitted all of them."""
+    every = frozenset(fact for each in grants for fact in each.scope)
+    return [
+        Use(number, at_us - 1, pending_micro(live), ((1, 1),), every)
+        for number, live in enumerate(lives)
+    ]
 
 
 def affordable_seconds(room: Room, nano_per_hour: int, kept_micro: int, most: int) -> int:
