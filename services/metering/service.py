@@ -15,9 +15,9 @@ def make(context: Context) -> Service:
     meter = Meter(context, since_boot=since_boot_us)
     return Service(
         routes=[
-            (r"metrics", MetricsHandler, {"facts": FACTS}),
             (r"api/beat", BeatHandler, {"meter": meter}),
             (r"api/live", LiveHandler, {"meter": meter}),
+            (r"metrics", MetricsHandler, {"facts": FACTS}),
         ],
         loops=[Loop("meter", STEP_PAUSE_S, meter.step)],
         on_stop=meter.watch.stop,
