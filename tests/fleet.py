@@ -112,10 +112,10 @@ class TerraformThatFailsToResize(TerraformDouble):
 
 
 class TerraformThatIsSlow(TerraformDouble):
-    """Its apply takes 2 s before it begins; an interrupt ends it then too."""
+    """Its apply takes *pause_s* before it begins; an interrupt ends it then too."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, 'if [ "$1" = apply ]; then sleep 2; fi')
+    def __init__(self, folder: Path, pause_s: int = 2) -> None:
+        super().__init__(folder, f'if [ "$1" = apply ]; then sleep {pause_s}; fi')
 
 
 class _ForgetHandler(RequestHandler):

@@ -91,6 +91,7 @@ def test_a_run_outlives_a_closed_terminal_and_then_stops_the_instance(console, h
     command = ["sh", "-c", f"while ! test -e {go}; do sleep 0.1; done; echo late"]
     pid, terminal = pty.fork()
     if pid == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
         os.execve(PROGRAM, [PROGRAM, "run", "--then", "stop", "--", *command], home)
     wait_for(lambda: runs.list_runs(home) and only_run(home).state == State.RUNNING, "it runs")
     os.close(terminal)  # the kernel hangs up on the whole session, as a closed tab does

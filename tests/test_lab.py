@@ -154,6 +154,9 @@ async def print_in_a_kernel(running: Hub, ada: Client, size: int) -> None:
         while "y" * size not in str(await peer.read_message()):
             pass
     peer.close()
+    async with asyncio.timeout(60):  # the loop ends with us, so the goodbye is waited for
+        while await peer.read_message() is not None:
+            pass
     assert ada.http.delete(f"user/ada/api/kernels/{kernel}").status_code == 204
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import secrets
+from functools import partial
 
 import pytest
 
@@ -123,7 +124,7 @@ async def test_a_stop_during_a_resize_wins(fleet, use):
     key = fleet.ask()
     async with supervising(fleet):
         await fleet.wait_state(key, "running")
-        double = use(TerraformThatIsSlow)
+        double = use(partial(TerraformThatIsSlow, pause_s=8))  # the stop comes first
         fleet.resize(key, BIG)
         await fleet.wait(lambda: "apply" in double.list_actions())
         fleet.stop(key)
