@@ -15,6 +15,7 @@ from nightingale_hub.instance.account import Account
 from nightingale_hub.instance.bootstrap import Boot, Launch
 from nightingale_hub.instance.data import Data
 from nightingale_hub.instance.egress import Egress, find_nft, name_table, resolve
+from tests.local_instance import wait_for
 
 NOBODY = 65534
 can_count = pytest.mark.skipif(
@@ -260,8 +261,10 @@ def test_an_instance_whose_rules_are_flushed_opens_no_more_and_says_so(
     isolated_instance.hub.launch["counts_egress"] = True
     isolated_instance.add_dataset()
     isolated_instance.up_and_serving()
+    assert isolated_instance.shell("cat ~/datasets/scans/scan.txt")[0] == 0
     nft("flush", "chain", "inet", name_table(isolated_instance.directory.name), "sent")
     isolated_instance.wait_for_fault("egress_uncounted")
+    wait_for(lambda: isolated_instance.shell("cat ~/datasets/scans/scan.txt")[0] != 0)
 
 
 def test_a_killed_agent_leaves_no_table_behind_down(isolated_instance):

@@ -90,8 +90,13 @@ class Watch:
         if sent is not None:
             sums = tuple(sorted(sent.items()))
             self._notes = self._notes._replace(sent=sums, counted_s=self._counted_s)
-        elif self._is_counting:
-            self._report("egress_uncounted the rules that count what is sent are not as they were")
+        else:
+            # Nothing is known to be counted now: the gate closes at once, not when a count is late.
+            self._notes = self._notes._replace(counted_s=None)
+            if self._is_counting:
+                self._report(
+                    "egress_uncounted the rules that count what is sent are not as they were"
+                )
         self._is_counting = sent is not None
 
     def _run(self) -> None:
