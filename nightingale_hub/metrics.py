@@ -73,16 +73,16 @@ class _Loops(Collector):
         failures = CounterMetricFamily(
             f"{PREFIX}loop_failures", "Steps of a loop that failed.", labels=["loop"]
         )
-        ended = GaugeMetricFamily(
-            f"{PREFIX}loop_success_timestamp_seconds",
-            "When a step of a loop last ended well.",
+        due = GaugeMetricFamily(
+            f"{PREFIX}loop_due_timestamp_seconds",
+            "When a loop's next step is due, after the last that ended well.",
             labels=["loop"],
         )
         for name, loop in self.loops.items():
             failures.add_metric([name], loop.failures)
-            ended.add_metric([name], loop.success_us / 1e6)
+            due.add_metric([name], loop.due_us / 1e6)
         yield failures
-        yield ended
+        yield due
 
 
 class _Facts(Collector):

@@ -23,7 +23,7 @@ from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
 from tornado.web import Application, RequestHandler
 
-from nightingale_hub.clock import now_us
+from nightingale_hub.clock import US_PER_S, now_us
 from nightingale_hub.database import Database
 from nightingale_hub.errors import NightingaleError
 from nightingale_hub.lease import StaleLease, check_lease, take_lease
@@ -101,10 +101,10 @@ class Service:
 
 @dataclass
 class LoopWatch:
-    """How a loop does: its failed steps, and when a step last ended well (0: none yet)."""
+    """How a loop does: its failed steps, and when a step is due after the last that ended well."""
 
+    due_us: int
     failures: int = 0
-    success_us: int = 0
 
 
 class HealthHandler(RequestHandler):
@@ -147,7 +147,7 @@ async def _serve(
         return
     service = make(context)
     loops = [Loop("lease", LEASE_CHECK_S, lambda: _check(context, parent)), *service.loops]
-    watches = {each.name: LoopWatch() for each in loops}
+    watches = {each.name: LoopWatch(now_us()) for each in loops}
     application = Application(
         [
             (f"{context.prefix}health", HealthHandler),
@@ -230,7 +230,7 @@ async def _repeat(loop: Loop, watch: LoopWatch) -> None:
     while True:
         try:
             await loop.step()
-            watch.success_us = now_us()
+            watch.due_us = now_us() + round(loop.pause_s * US_PER_S)
             backoff_s = loop.pause_s
         except StaleLease:
             raise

@@ -31,7 +31,7 @@ FACTS = {
     "console": CONSOLE,
 }
 MISSING = sql("SELECT 1 FROM nowhere")
-OF_EACH = {"service_epoch", "database_up", "loop_failures_total", "loop_success_timestamp_seconds"}
+OF_EACH = {"service_epoch", "database_up", "loop_failures_total", "loop_due_timestamp_seconds"}
 TOLD = {PREFIX + name for name in OF_EACH | {fact.name for each in FACTS.values() for fact in each}}
 
 
@@ -44,7 +44,7 @@ def prometheus(monkeypatch):
 
 def service_of(name):
     routes = [("metrics", MetricsHandler, {"facts": FACTS[name]})]
-    loop = LoopWatch(failures=2, success_us=1_700_000_000_000_000)
+    loop = LoopWatch(1_700_000_000_000_000, failures=2)
     return lambda _context: Service(routes=routes, application={"loops": {"work": loop}})
 
 
@@ -74,7 +74,7 @@ async def test_each_service_tells_its_figures_as_prometheus_asks(database, prome
     told = figures(answer.text)
     assert told["nightingale_database_up",] == 1
     assert told["nightingale_loop_failures_total", "work"] == 2
-    assert told["nightingale_loop_success_timestamp_seconds", "work"] == 1_700_000_000
+    assert told["nightingale_loop_due_timestamp_seconds", "work"] == 1_700_000_000
     run_promtool("check", "metrics", given=answer.text)
 
 
@@ -107,7 +107,7 @@ async def test_a_database_that_is_away_is_told(database, prometheus):
 
 
 async def test_a_loop_that_fails_is_counted_and_goes_on():
-    watch, steps = LoopWatch(), 0
+    watch, steps = LoopWatch(1), 0
     done = asyncio.Event()
 
     async def step():
@@ -118,12 +118,12 @@ async def test_a_loop_that_fails_is_counted_and_goes_on():
         done.set()
 
     before = now_us()
-    task = asyncio.create_task(_repeat(Loop("work", 0.001, step), watch))
+    task = asyncio.create_task(_repeat(Loop("work", 0.5, step), watch))
     await asyncio.wait_for(done.wait(), 30)
     await asyncio.sleep(0)
     task.cancel()
     assert watch.failures == 1
-    assert before <= watch.success_us <= now_us()
+    assert before + 500_000 <= watch.due_us <= now_us() + 500_000
 
 
 def test_every_figure_is_in_the_docs_and_every_rule_and_panel_asks_for_one():
